@@ -1,0 +1,65 @@
+"""A segment of experience: T + 1 rows of B environments, and the memory that stood before them.
+
+T rows in time, B columns, S rows of one training segment, K stored memory states, N training segments.
+`docs/architecture.md` says what a row means; in short, row t holds what was seen at t and what was done about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+from triathlon.networks.backbone import Obs, State, first_tensor, map_obs
+
+
+@dataclass(slots=True)
+class Segment:
+    """T + 1 rows `[T+1, B, ...]`; row T was seen but not played. Shapes and meanings: `docs/architecture.md`."""
+
+    obs: Obs
+    action: Tensor
+    reward: Tensor
+    terminated: Tensor
+    is_first: Tensor
+    legal: Tensor | None = None
+    extras: dict[str, Tensor] = field(default_factory=dict)
+    state: State = ()  # each [K, B, ...]: the memory before rows 0, P, 2P, …
+    state_period: int = 1  # P
+
+    @property
+    def num_rows(self) -> int:
+        """T, the rows that may have been played."""
+        return self.is_first.shape[0] - 1
+
+    @property
+    def num_columns(self) -> int:
+        """B."""
+        return self.is_first.shape[1]
+
+    @property
+    def valid(self) -> Tensor:
+        """`[T, B]` bool: the action of row t was played (row t is not the last observation of an episode)."""
+        return ~self.is_first[1:]
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Segment:
+        """Apply `function` to every tensor that has rows `[T+1, B, ...]`; the stored states are left alone."""
+        return replace(
+            self,
+            obs=map_obs(function, self.obs),
+            action=function(self.action),
+            reward=function(self.reward),
+            terminated=function(self.terminated),
+            is_first=function(self.is_first),
+            legal=None if self.legal is None else function(self.legal),
+            extras={name: function(value) for name, value in self.extras.items()},
+        )
+
+    def to(self, device: torch.device) -> Segment:
+        """The same segment on another device (rows and stored states)."""
+        if first_tensor(self.obs).device == device:
+            return self
+        moved = self.map(lambda x: x.to(device, non_blocking=True))
+        moved.state = tuple(s.to(device, non_blocking=True) for s in self.state)
+        return moved
