@@ -1,0 +1,204 @@
+"""One experiment: what is played, what learns, for how long, and what is kept of it.
+
+A configuration is a YAML file, changed by `--path.to-key value` on the command line, read into the dataclasses that
+stand beside the classes they configure.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.resources
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from annotated_types import Ge, Gt, MinLen
+
+from triathlon.agents import registry as agents
+from triathlon.agents.registry import AgentConfig
+from triathlon.envs.make import EnvConfig
+from triathlon.networks import registry as networks
+from triathlon.networks.registry import BackboneConfig
+from triathlon.training import schema, yaml_text
+from triathlon.training.errors import RunError
+
+Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
+KINDS: schema.Kinds = {AgentConfig: agents.config_class, BackboneConfig: networks.config_class}
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How good the policy is, measured on episodes that it is not trained on."""
+
+    period: Annotated[int | None, Gt(0), "environment steps between evaluations; null: only at the end"] = None
+    num_episodes: Annotated[int, Gt(0), "episodes of each evaluation"] = 10
+    final_episodes: Annotated[int, Ge(0), "episodes of the evaluation after training; 0: none"] = 100
+    num_envs: Annotated[int, Gt(0), "environments that are evaluated side by side"] = 8
+    deterministic: Annotated[bool, "play the best action instead of drawing one"] = True
+    video: Annotated[bool, "record an episode after training"] = True
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """What is saved while training, besides the last and the best policy."""
+
+    period: Annotated[int | None, Gt(0), "environment steps between checkpoints; null: only at the end"] = None
+    keep: Annotated[int, Gt(0), "how many of the periodic checkpoints are kept"] = 1
+    replay: Annotated[bool, "save the replay too, so that a resumed run goes on to the bit"] = True
+
+
+@dataclass(frozen=True)
+class LoggingConfig:
+    """What is written down while training."""
+
+    period: Annotated[int, Gt(0), "environment steps between two rows of metrics"] = 2_000
+    tensorboard: Annotated[bool, "write TensorBoard event files"] = True
+    csv: Annotated[bool, "write monitor.csv (one row an episode) and progress.csv (one row a period)"] = True
+    histograms: Annotated[bool, "write histograms of actions and values"] = True
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that a run depends on."""
+
+    env: EnvConfig
+    agent: AgentConfig
+    total_steps: Annotated[int, Gt(0), "environment steps (agent decisions) of the whole training"]
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    seed: Annotated[int, Ge(0), "all random numbers of the run descend from it"] = 1
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], "where the networks live; auto: a GPU if there is one"] = (
+        "auto"
+    )
+    num_threads: Annotated[int | None, Gt(0), "CPU threads of PyTorch; null: chosen for the network's size"] = None
+    name: Annotated[str | None, MinLen(1), "name of the run folder; null: agent, backbone, seed and time"] = None
+    root: Annotated[str, MinLen(1), "folder that run folders are made in"] = "runs"
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+
+
+def load(config: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment of a file (a path, or the name of a shipped configuration) changed by command-line arguments.
+
+    Raises:
+        RunError: no such file, not YAML, or a setting is unknown, missing, of the wrong type or out of range.
+    """
+    path = find(config)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"the configuration {path} cannot be read: {error}") from error
+    return from_mapping(yaml_text.parse(text, str(path)), overrides)
+
+
+def from_mapping(mapping: dict[str, Any], overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment of a nested mapping changed by command-line arguments; raises RunError as `load` does."""
+    return schema.build(Experiment, override(mapping, overrides), KINDS)
+
+
+def find(config: str | Path) -> Path:
+    """The file of a configuration: a path that exists, or a name such as `cartpole_ppo` from `triathlon.configs`."""
+    if Path(config).is_file():
+        return Path(config)
+    folder = Path(str(importlib.resources.files("triathlon.configs")))
+    shipped = {path.stem: path for path in sorted(folder.rglob("*.yaml"))}
+    name = Path(config).name.removesuffix(".yaml")
+    if name in shipped and str(config) in (name, f"{name}.yaml"):
+        return shipped[name]
+    near = difflib.get_close_matches(name, shipped, n=3, cutoff=0.5)
+    hint = (
+        f"; did you mean {' or '.join(near)}?" if near else f"; shipped configurations: {', '.join(shipped) or 'none'}"
+    )
+    raise RunError(f"there is no configuration file '{config}' and no shipped configuration of that name; {hint}")
+
+
+def dump(experiment: Experiment) -> str:
+    """The experiment as YAML with every setting; `load` gives an equal experiment back."""
+    return yaml_text.dump(schema.to_mapping(experiment))
+
+
+# --- command line ----------------------------------------------------------------------------------------------------
+
+
+def override(mapping: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
+    """A copy of `mapping` changed by `--path.to-key value` or `--path.to-key=value`; values are YAML, none means true.
+
+    A changed `kind` starts from the defaults of the new kind: of the other keys only those that it has too are kept.
+    """
+    mapping = _copy(mapping)
+    for key, value in sorted(_pairs(arguments), key=lambda pair: pair[0][-1] != "kind"):  # kinds come first
+        place = mapping
+        for depth, part in enumerate(key[:-1]):
+            below = place.get(part)
+            if isinstance(below, str):  # `backbone: lstm` is short for `backbone: {kind: lstm}`
+                below = place[part] = {"kind": below}
+            if below is None:
+                below = place[part] = {}
+            if not isinstance(below, dict):
+                raise RunError(
+                    f"--{'.'.join(key)}: {'.'.join(key[: depth + 1])} is {below!r}, which has no settings below it"
+                )
+            place = below
+        if key[-1] == "kind" and place.get("kind", value) != value:
+            _switch(mapping, key[:-1], value)
+        else:
+            place[key[-1]] = value
+            if isinstance(place, schema.Switched):
+                place.given.add(key[-1])
+    return mapping
+
+
+def _pairs(arguments: Iterable[str]) -> Iterable[tuple[list[str], Any]]:
+    """`(["agent", "learning_rate"], 0.001)` for each setting on the command line."""
+    waiting = list(arguments)
+    while waiting:
+        flag, has_value, text = waiting.pop(0).partition("=")
+        if not re.fullmatch(r"--[\w.-]+", flag) or "" in flag[2:].split("."):
+            raise RunError(f"'{flag}' is not understood; settings are written --path.to-key value")
+        if not has_value:
+            text = waiting.pop(0) if waiting and not waiting[0].startswith("--") else "true"
+        yield flag[2:].replace("-", "_").split("."), yaml_text.parse_value(text, flag)
+
+
+def _switch(mapping: dict[str, Any], path: Sequence[str], kind: Any) -> None:
+    """Put a `Switched` mapping of another kind in the place of the mapping at `path`, which is not empty."""
+    place = mapping
+    for part in path[:-1]:
+        place = place[part]
+    switched = place[path[-1]] = schema.Switched(place[path[-1]])
+    switched["kind"], switched.given = kind, {"kind"}
+
+
+def _copy(value: Any) -> Any:
+    return {key: _copy(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def help_text(experiment: Experiment) -> str:
+    """Every setting of the experiment with its value and its line of help, grouped by the mapping it stands in."""
+    groups: dict[str, list[tuple[str, str, str]]] = {}
+    for path, value, text in schema.settings(experiment):
+        group, _, _ = path.rpartition(".")
+        shown = yaml_text.dump_line(schema.to_mapping(value))
+        groups.setdefault(group, []).append((f"--{path.replace('_', '-')}", shown, text))
+    width = max(len(flag) for rows in groups.values() for flag, _, _ in rows)
+    lines = ["Settings and their values; change one with --path.to-key value:"]
+    for group, rows in groups.items():
+        lines += ["", f"{group or 'experiment'}:"]
+        lines += [f"  {flag:<{width}}  {value:<12}  {text}".rstrip() for flag, value, text in rows]
+    return "\n".join(lines)
+
+
+__all__ = [
+    "CheckpointConfig",
+    "EvaluationConfig",
+    "Experiment",
+    "LoggingConfig",
+    "dump",
+    "find",
+    "from_mapping",
+    "help_text",
+    "load",
+    "override",
+]
