@@ -1,0 +1,169 @@
+"""From a name to environments: any Gymnasium id, one of ours, or a class in the user's own file.
+
+B environments step together. Every vector environment made here follows `AutoresetMode.NEXT_STEP`: the last observation
+of an episode is returned as it is, the action after it is ignored, and that step returns the first observation of the
+next episode with reward 0. `docs/architecture.md` says why.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Annotated, Any, Literal, TypeAlias
+
+import gymnasium as gym
+from annotated_types import Ge
+from gymnasium.envs.registration import EnvSpec, load_env_creator
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+
+from triathlon.envs.control import HideParts, HideVectorParts, hidden_parts
+from triathlon.envs.errors import EnvError
+from triathlon.envs.guard import GuardedVectorEnv, explain, failure
+from triathlon.envs.lookup import find, load, missing_extra
+from triathlon.envs.spaces import check_envs
+
+Vectorization: TypeAlias = Literal["auto", "vector_entry_point", "sync", "process"]
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """Which environment, how many of it, and what is changed about it."""
+
+    id: Annotated[str, "a Gymnasium id, one of ours (triathlon/CueRecall-v0), or module:Class of your own file"]
+    num_envs: Annotated[int, Ge(1), "environments stepped together (B)"] = 8
+    vectorization: Annotated[
+        Vectorization,
+        "auto: the environment's own vector entry point if it has one, else sync; sync: one after another in this "
+        "process; process: one process each",
+    ] = "auto"
+    kwargs: Annotated[dict[str, Any], "arguments for the environment"] = field(default_factory=dict)
+    max_episode_steps: Annotated[int | None, Ge(1), "time limit in steps; null: the environment's own"] = None
+    hide: Annotated[
+        tuple[int, ...] | Literal["velocities"] | None, "parts of a vector observation that the agent does not see"
+    ] = None
+    wrappers: Annotated[tuple[str, ...], "module:Class of each gymnasium.Wrapper, innermost first"] = ()
+
+
+def make_env(config: EnvConfig, render_mode: str | None = None) -> gym.Env[Any, Any]:
+    """One environment, for watching and rendering. It does not reset itself.
+
+    Raises:
+        EnvError: the environment cannot be made; the message says what to change.
+    """
+    env = _make_single(config, render_mode)
+    if config.hide is not None:
+        env = HideParts(env, hidden_parts(config.hide, config.id, env.observation_space))
+    check_envs(env, config.id)
+    return env
+
+
+def make_envs(config: EnvConfig, num_envs: int | None = None, render: bool = False) -> VectorEnv[Any, Any, Any]:
+    """`num_envs` (by default `config.num_envs`) environments that step together under `AutoresetMode.NEXT_STEP`.
+
+    `reset(seed=s)` gives every environment its own stream. With `render`, `envs.render()` gives one RGB array each.
+
+    Raises:
+        EnvError: the environment cannot be made; the message says what to change.
+    """
+    num_envs = config.num_envs if num_envs is None else num_envs
+    if num_envs < 1:
+        raise EnvError(f"num_envs must be at least 1, found {num_envs}")
+    render_mode = "rgb_array" if render else None
+    found: VectorEnv[Any, Any, Any] | str = "sync or process was asked for"
+    if config.vectorization in ("auto", "vector_entry_point"):
+        found = _make_from_entry_point(config, num_envs, render_mode)
+    if isinstance(found, str) and config.vectorization == "vector_entry_point":
+        raise EnvError(f"{config.id} cannot be made by its vector entry point: {found}; set vectorization to sync")
+    if isinstance(found, str):
+        single = partial(_make_single, config, render_mode)
+        vectorizer = AsyncVectorEnv if config.vectorization == "process" else SyncVectorEnv
+        with explain(config.id, "be made"):
+            found = vectorizer([single] * num_envs, autoreset_mode=AutoresetMode.NEXT_STEP)
+    envs: VectorEnv[Any, Any, Any] = GuardedVectorEnv(found, config.id)
+    if config.hide is not None:
+        envs = HideVectorParts(envs, hidden_parts(config.hide, config.id, envs.single_observation_space))
+    check_envs(envs, config.id)
+    return envs
+
+
+def _make_single(config: EnvConfig, render_mode: str | None) -> gym.Env[Any, Any]:
+    spec = _usable_spec(config)
+    if spec.entry_point is None:
+        raise EnvError(f"{config.id} is a vector environment only: it cannot be made single, for sync, or for watching")
+    wrappers = [_wrapper(name) for name in config.wrappers]
+    arguments = dict(config.kwargs) | ({} if render_mode is None else {"render_mode": render_mode})
+    # Gymnasium's own checker costs a tenth of a step and warns where we give errors.
+    with _explain_making(config, spec):
+        env = gym.make(spec, max_episode_steps=config.max_episode_steps, disable_env_checker=True, **arguments)
+    for name, wrapper in zip(config.wrappers, wrappers, strict=True):
+        with explain(config.id, f"be wrapped in {name}"):
+            env = wrapper(env)
+        if not isinstance(env, gym.Env):
+            raise EnvError(f"wrapper {name} must give a gymnasium.Env, found {type(env).__name__}")
+    return env
+
+
+def _make_from_entry_point(config: EnvConfig, num_envs: int, render_mode: str | None) -> VectorEnv[Any, Any, Any] | str:
+    """The environment's own vector version, or why it cannot serve."""
+    spec = _usable_spec(config)
+    if spec.vector_entry_point is None:
+        return "it has no vector entry point"
+    if config.wrappers or spec.additional_wrappers:
+        return "wrappers apply to single environments"
+    with _explain_making(config, spec):
+        creator = spec.vector_entry_point
+        creator = load_env_creator(creator) if isinstance(creator, str) else creator
+    arguments = spec.kwargs | config.kwargs | ({} if render_mode is None else {"render_mode": render_mode})
+    limit = config.max_episode_steps or spec.max_episode_steps
+    parameters = inspect.signature(creator).parameters
+    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    if limit is not None and "max_episode_steps" not in parameters and not open_ended:
+        return f"it takes no max_episode_steps, so the time limit of {limit} would not hold"
+    if limit is not None:
+        arguments["max_episode_steps"] = limit
+    if unknown := [name for name in arguments if name not in parameters and not open_ended]:
+        return f"it takes no {', '.join(unknown)}"
+    if "autoreset_mode" in parameters:
+        arguments["autoreset_mode"] = AutoresetMode.NEXT_STEP
+    with _explain_making(config, spec):
+        envs = creator(num_envs=num_envs, **arguments)
+    if envs.metadata.get("autoreset_mode") != AutoresetMode.NEXT_STEP:
+        envs.close()
+        return f"its autoreset mode is {envs.metadata.get('autoreset_mode')}, not AutoresetMode.NEXT_STEP"
+    if envs.spec is None:
+        envs.spec = spec
+    return envs
+
+
+def _usable_spec(config: EnvConfig) -> EnvSpec:
+    spec = find(config.id)
+    if (sentence := missing_extra(spec)) is not None:
+        raise EnvError(sentence)
+    for name in ("render_mode", "num_envs", "max_episode_steps"):
+        if name in config.kwargs:
+            raise EnvError(f"{config.id}: kwargs must not hold {name}; it is set outside kwargs")
+    return spec
+
+
+def _wrapper(name: str) -> Any:
+    found = load(name)
+    if not callable(found):
+        raise EnvError(f"wrapper {name} must be a gymnasium.Wrapper, found {found!r}")
+    return found
+
+
+@contextmanager
+def _explain_making(config: EnvConfig, spec: EnvSpec) -> Iterator[None]:
+    try:
+        yield
+    except EnvError:
+        raise
+    except gym.error.DependencyNotInstalled as error:
+        raise EnvError(f"{config.id} needs a package that is not installed: {error}") from error
+    except ImportError as error:
+        raise EnvError(f"{config.id} cannot be imported: {error}") from error
+    except Exception as error:
+        raise EnvError(failure(config.id, f"be made with kwargs {config.kwargs}", error)) from error
