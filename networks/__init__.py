@@ -1,0 +1,32 @@
+"""What sees and remembers: backbones, heads, distributions. Knows nothing of agents or environments."""
+
+from triathlon.networks.backbone import Backbone, Obs, State, device_of, first_tensor, keep_where, map_obs
+from triathlon.networks.distributions import ActionDistribution, PolicyHead, PolicyHeadConfig, make_policy_head
+from triathlon.networks.errors import SettingError
+from triathlon.networks.heads import QHead, QHeadConfig, Quantiles, ValueHead, make_q_head
+from triathlon.networks.registry import BackboneConfig, config_class, kinds, make_backbone, register
+
+__all__ = [
+    "ActionDistribution",
+    "Backbone",
+    "BackboneConfig",
+    "Obs",
+    "PolicyHead",
+    "PolicyHeadConfig",
+    "QHead",
+    "QHeadConfig",
+    "Quantiles",
+    "SettingError",
+    "State",
+    "ValueHead",
+    "config_class",
+    "device_of",
+    "first_tensor",
+    "keep_where",
+    "kinds",
+    "make_backbone",
+    "make_policy_head",
+    "make_q_head",
+    "map_obs",
+    "register",
+]
