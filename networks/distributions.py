@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from annotated_types import Ge
 from gymnasium import Space, spaces
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from triathlon.networks.errors import SettingError
+from triathlon.networks.errors import SettingError, nearest
 from triathlon.networks.initialization import POLICY_GAIN, orthogonal
 
+StdKind = Literal["free", "state"]
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 
@@ -172,19 +171,6 @@ def _flat(action: Tensor, shape: tuple[int, ...]) -> Tensor:
     return action if len(shape) == 1 else action.reshape(*action.shape[: action.dim() - len(shape)], -1)
 
 
-@dataclass(frozen=True)
-class PolicyHeadConfig:
-    """Settings of the last layer of a policy."""
-
-    std: Annotated[
-        Literal["free", "state"], "Box actions: standard deviation is a free parameter, or computed from the features"
-    ] = "free"
-    log_std_init: Annotated[float, "Box actions: log of the standard deviation at the start"] = 0.0
-    init_gain: Annotated[float, Ge(0), "gain of the last layer's orthogonal init; small: near-uniform at first"] = (
-        POLICY_GAIN
-    )
-
-
 class PolicyHead(nn.Module):
     """`head(features [..., D], legal=None) -> ActionDistribution`; made by `make_policy_head`."""
 
@@ -194,9 +180,9 @@ class PolicyHead(nn.Module):
 class DiscretePolicyHead(PolicyHead):
     """Discrete actions: `legal [..., A]`."""
 
-    def __init__(self, space: spaces.Discrete, in_features: int, config: PolicyHeadConfig) -> None:
+    def __init__(self, space: spaces.Discrete, in_features: int, init_gain: float) -> None:
         super().__init__()
-        self.linear = orthogonal(nn.Linear(in_features, int(space.n)), config.init_gain)
+        self.linear = orthogonal(nn.Linear(in_features, int(space.n)), init_gain)
 
     def forward(self, features: Tensor, legal: Tensor | None = None) -> Categorical:
         linear = self.linear
@@ -209,11 +195,11 @@ class MultiDiscretePolicyHead(PolicyHead):
     index: Tensor
     exists: Tensor
 
-    def __init__(self, space: spaces.MultiDiscrete, in_features: int, config: PolicyHeadConfig) -> None:
+    def __init__(self, space: spaces.MultiDiscrete, in_features: int, init_gain: float) -> None:
         super().__init__()
         nvec = torch.as_tensor(space.nvec.reshape(-1), dtype=torch.long)
         self.shape = tuple(space.nvec.shape)
-        self.linear = orthogonal(nn.Linear(in_features, int(nvec.sum())), config.init_gain)
+        self.linear = orthogonal(nn.Linear(in_features, int(nvec.sum())), init_gain)
         # All choices as one [n, K] table, so that one softmax serves them all; where a choice has fewer, it is padded.
         column = torch.arange(int(nvec.max()))
         exists = column < nvec[:, None]
@@ -233,10 +219,10 @@ class MultiDiscretePolicyHead(PolicyHead):
 class MultiBinaryPolicyHead(PolicyHead):
     """MultiBinary actions: `legal [..., n]`, where a bit may be 1."""
 
-    def __init__(self, space: spaces.MultiBinary, in_features: int, config: PolicyHeadConfig) -> None:
+    def __init__(self, space: spaces.MultiBinary, in_features: int, init_gain: float) -> None:
         super().__init__()
         self.shape = tuple(space.shape)
-        self.linear = orthogonal(nn.Linear(in_features, int(np.prod(self.shape))), config.init_gain)
+        self.linear = orthogonal(nn.Linear(in_features, int(np.prod(self.shape))), init_gain)
 
     def forward(self, features: Tensor, legal: Tensor | None = None) -> Bernoulli:
         return Bernoulli(self.linear(features).float(), legal, self.shape)
@@ -245,18 +231,22 @@ class MultiBinaryPolicyHead(PolicyHead):
 class BoxPolicyHead(PolicyHead):
     """Box actions: a diagonal Gaussian around what the features say; whoever plays the action clips it to the box."""
 
-    def __init__(self, space: spaces.Box, in_features: int, config: PolicyHeadConfig) -> None:
+    def __init__(
+        self, space: spaces.Box, in_features: int, init_gain: float, std: StdKind = "free", log_std_init: float = 0.0
+    ) -> None:
         super().__init__()
+        if std not in get_args(StdKind):
+            raise SettingError(f"std '{std}' is unknown{nearest(std, get_args(StdKind))}: it is free or state")
         self.shape = tuple(space.shape)
         size = int(np.prod(self.shape, dtype=int))
-        self.linear = orthogonal(nn.Linear(in_features, size), config.init_gain)
+        self.linear = orthogonal(nn.Linear(in_features, size), init_gain)
         self.log_std: nn.Parameter | None = None
         self.log_std_linear: nn.Linear | None = None
-        if config.std == "free":
-            self.log_std = nn.Parameter(torch.full((size,), float(config.log_std_init)))
+        if std == "free":
+            self.log_std = nn.Parameter(torch.full((size,), float(log_std_init)))
         else:
-            self.log_std_linear = orthogonal(nn.Linear(in_features, size), config.init_gain)
-            nn.init.constant_(self.log_std_linear.bias, config.log_std_init)
+            self.log_std_linear = orthogonal(nn.Linear(in_features, size), init_gain)
+            nn.init.constant_(self.log_std_linear.bias, log_std_init)
 
     def forward(self, features: Tensor, legal: Tensor | None = None) -> DiagonalGaussian:
         mean = self.linear(features).float()
@@ -267,25 +257,41 @@ class BoxPolicyHead(PolicyHead):
         return DiagonalGaussian(mean, self.log_std_linear(features).float().clamp(-20.0, 2.0), self.shape)
 
 
-_HEADS: dict[type[Space[Any]], type[PolicyHead]] = {
+_DISCRETE_HEADS: dict[type[Space[Any]], Callable[[Any, int, float], PolicyHead]] = {
     spaces.Discrete: DiscretePolicyHead,
     spaces.MultiDiscrete: MultiDiscretePolicyHead,
     spaces.MultiBinary: MultiBinaryPolicyHead,
-    spaces.Box: BoxPolicyHead,
 }
 
 
-def make_policy_head(action_space: Space[Any], in_features: int, config: PolicyHeadConfig) -> PolicyHead:
+def make_policy_head(
+    action_space: Space[Any],
+    in_features: int,
+    *,
+    std: StdKind = "free",
+    log_std_init: float = 0.0,
+    init_gain: float = POLICY_GAIN,
+) -> PolicyHead:
     """The policy head that fits an action space.
 
+    Args:
+        action_space: Discrete, MultiDiscrete, MultiBinary or Box.
+        in_features: D.
+        std: for a Box, whether the standard deviation is a parameter or computed from the features.
+        log_std_init: for a Box, the log of the standard deviation at the start.
+        init_gain: gain of the last layer; small means a near-uniform policy at the start.
+
     Raises:
-        SettingError: the space is none of Discrete, MultiDiscrete, MultiBinary and Box.
+        SettingError: the space is none of these, or `std` is neither free nor state.
     """
-    for space, head in _HEADS.items():
+    if isinstance(action_space, spaces.Box):
+        return BoxPolicyHead(action_space, in_features, init_gain, std, log_std_init)
+    for space, head in _DISCRETE_HEADS.items():
         if isinstance(action_space, space):
-            return head(action_space, in_features, config)
-    allowed = ", ".join(space.__name__ for space in _HEADS)
-    raise SettingError(f"a policy cannot act in a {type(action_space).__name__} action space: it is one of {allowed}")
+            return head(action_space, in_features, init_gain)
+    allowed = ", ".join(space.__name__ for space in _DISCRETE_HEADS)
+    found = type(action_space).__name__
+    raise SettingError(f"a policy cannot act in a {found} action space: it is one of {allowed}, Box")
 
 
 __all__ = [
@@ -295,7 +301,7 @@ __all__ = [
     "DiagonalGaussian",
     "MultiCategorical",
     "PolicyHead",
-    "PolicyHeadConfig",
+    "StdKind",
     "allow_any_if_none",
     "make_policy_head",
     "mask_logits",

@@ -33,7 +33,7 @@ _registered: dict[str, tuple[type[Backbone], type[BackboneConfig]]] = {}
 
 
 def register(kind: str, config: type[BackboneConfig]) -> Callable[[BackboneClass], BackboneClass]:
-    """Class decorator: `kind` names a backbone that is built as `Class(space, config)` with settings of class `config`."""
+    """Class decorator: `kind` names a backbone, built as `Class(space, config)` with settings of class `config`."""
 
     def enter(backbone: BackboneClass) -> BackboneClass:
         holder = _registered.get(kind)

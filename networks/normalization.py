@@ -1,0 +1,87 @@
+"""Observations scaled to zero mean and unit variance, by statistics that travel with the weights.
+
+T rows, B columns; `*shape` one observation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from gymnasium import Space, spaces
+from torch import Tensor, nn
+
+from triathlon.networks.backbone import Obs
+from triathlon.networks.spaces import image_size
+
+
+class RunningNorm(nn.Module):
+    """Mean and variance of all that `update` has seen; forward gives `clip((x - mean) / sqrt(var + eps), ±clip)`.
+
+    Batches are merged by Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance", eq. 2.1, in
+    double precision. Before the first update the mean is 0 and the variance 1.
+    """
+
+    mean: Tensor
+    var: Tensor
+    count: Tensor
+
+    def __init__(self, shape: tuple[int, ...], clip: float = 10.0, eps: float = 1e-8) -> None:
+        super().__init__()
+        self.clip = clip
+        self.eps = eps
+        self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64))
+        self.register_buffer("var", torch.ones(shape, dtype=torch.float64))
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+
+    @torch.no_grad()
+    def update(self, x: Tensor, mask: Tensor | None = None) -> None:
+        """Take in `x [..., *shape]`; where `mask [...]` is False a row is left out."""
+        rows = x.reshape(-1, *self.mean.shape) if mask is None else x[mask]
+        count = rows.shape[0]
+        if count == 0:
+            return
+        rows = rows.double()
+        mean = rows.mean(0)
+        delta = mean - self.mean
+        total = self.count + count
+        spread = self.var * self.count + (rows - mean).square().sum(0) + delta.square() * (self.count * count / total)
+        self.mean.add_(delta * (count / total))
+        self.var.copy_(spread / total)
+        self.count.copy_(total)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = torch.rsqrt(self.var + self.eps).float()
+        return ((x - self.mean.float()) * scale).clamp(-self.clip, self.clip)
+
+
+class ObsNorm(nn.Module):
+    """A `RunningNorm` for each leaf of a space that is a Box and no picture; all else goes through untouched."""
+
+    def __init__(self, space: Space[Any], clip: float = 10.0) -> None:
+        super().__init__()
+        self.norm = RunningNorm(space.shape, clip) if _is_vector(space) else None
+        children = space.spaces if isinstance(space, spaces.Dict) else {}
+        self.keys = tuple(children)
+        self.children_norms = nn.ModuleList(ObsNorm(child, clip) for child in children.values())
+
+    def update(self, obs: Obs, mask: Tensor | None = None) -> None:
+        """Take in `obs [..., *obs]`; where `mask [...]` is False a row is left out."""
+        if self.norm is not None:
+            self.norm.update(obs, mask)
+        for key, child in zip(self.keys, self.children_norms, strict=True):
+            child.update(obs[key], mask)  # type: ignore[index]
+
+    def forward(self, obs: Obs) -> Obs:
+        if self.norm is not None:
+            return self.norm(obs)  # type: ignore[no-any-return]
+        if not self.keys:
+            return obs
+        return {key: child(obs[key]) for key, child in zip(self.keys, self.children_norms, strict=True)}  # type: ignore[index]
+
+
+def _is_vector(space: Space[Any]) -> bool:
+    return isinstance(space, spaces.Box) and image_size(space) is None
+
+
+__all__ = ["ObsNorm", "RunningNorm"]
