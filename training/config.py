@@ -42,10 +42,9 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """What is saved while training, besides the last and the best policy."""
+    """How often the run is saved, to go on from where it was when it is stopped."""
 
-    period: Annotated[int | None, Gt(0), "environment steps between checkpoints; null: only at the end"] = None
-    keep: Annotated[int, Gt(0), "how many of the periodic checkpoints are kept"] = 1
+    period: Annotated[int | None, Gt(0), "environment steps between checkpoints; null: a tenth of the training"] = None
     replay: Annotated[bool, "save the replay too, so that a resumed run goes on to the bit"] = True
 
 
