@@ -7,7 +7,9 @@ episode; the row before it may have terminated, and if it has not, it bootstraps
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -59,12 +61,12 @@ def lambda_returns(
 
 
 def n_step_targets(
-    reward: Tensor, terminated: Tensor, is_first: Tensor, gamma: float, n_step: int
-) -> tuple[Tensor, Tensor, Tensor]:
+    reward: NDArray[np.float32], terminated: NDArray[np.bool_], is_first: NDArray[np.bool_], gamma: float, n_step: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
     """n-step returns without their bootstrap value (Sutton & Barto 2018, section 7.1), for the rows that see n ahead.
 
-    `reward`, `terminated` are `[T, B]`, `is_first` is `[T+1, B]`. Gives `returns`, `discount` (float) and `steps`
-    (int64), each `[T - n_step + 1, B]`, such that the target of row t is
+    `reward`, `terminated` are `[T, B]`, `is_first` is `[T+1, B]`; numpy, because the replay works on the host. Gives
+    `returns`, `discount` and `steps`, each `[T - n_step + 1, B]`, such that the target of row t is
     `returns[t] + discount[t] * value[t + steps[t]]`.
 
     `steps` is n, or less where the episode ends sooner: the sum then stops at the last observation of the episode and
@@ -74,17 +76,18 @@ def n_step_targets(
     num_rows = reward.shape[0] - n_step + 1
     valid = ~is_first[1:]
     going = valid[:num_rows]
-    keep = gamma * ~terminated
-    if n_step == 1:
-        return reward * going, torch.where(going, keep, 1.0), going.long()
-    discount = torch.ones_like(reward[:num_rows])
-    returns, steps = torch.zeros_like(discount), torch.zeros_like(going, dtype=torch.long)
-    for k in range(n_step):
+    keep = ~terminated * np.float32(gamma)
+    returns, discount, steps = (
+        reward[:num_rows] * going,
+        np.where(going, keep[:num_rows], np.float32(1)),
+        going.astype(np.int64),
+    )
+    for k in range(1, n_step):
         rows = slice(k, k + num_rows)
         going = going & valid[rows]
-        returns = returns + torch.where(going, discount * reward[rows], 0.0)
-        discount = torch.where(going, discount * keep[rows], discount)
-        steps = steps + going
+        returns += discount * reward[rows] * going
+        discount = np.where(going, discount * keep[rows], discount)
+        steps += going
     return returns, discount, steps
 
 
@@ -125,8 +128,8 @@ def categorical_projection(probs: Tensor, returns: Tensor, discount: Tensor, sup
 def quantile_huber_loss(predicted: Tensor, target: Tensor, taus: Tensor, kappa: float = 1.0) -> Tensor:
     """Quantile Huber loss, `[N]` (QR-DQN: Dabney et al. 2018a, eq. 10; IQN: 2018b, eq. 3).
 
-    `predicted [N, K]` at the fractions `taus [N, K]` (or `[K]`) against `target [N, J]`, which gets no gradient: summed over the
-    predicted quantiles, averaged over the target's. `kappa = 0` is the plain quantile loss.
+    `predicted [N, K]` at the fractions `taus [N, K]` (or `[K]`) against `target [N, J]`, which gets no gradient: summed
+    over the predicted quantiles, averaged over the target's. `kappa = 0` is the plain quantile loss.
     """
     error = target.detach().unsqueeze(1) - predicted.unsqueeze(2)  # [N, K, J]
     size = error.abs()
