@@ -1,0 +1,113 @@
+# The desk: every command a person needs. `make` alone lists them.
+#
+#   CONFIG=configs/….yaml   what `make train` trains
+#   ARGS="--key value"      passed on to the command behind train, test, learn and bench
+#   PYTHON=python3.12       the interpreter to build the environment from (else the first 3.11+ found)
+#   CONSTRAINTS=            install the newest releases that pyproject.toml admits instead of the pinned ones
+#   PIP_ARGS="…"            passed on to pip, e.g. an index that has PyTorch's CPU build
+
+VENV ?= .venv
+CONFIG ?= configs/cartpole_ppo.yaml
+CONSTRAINTS ?= constraints.txt
+BIN := $(VENV)/bin
+ROOMS := agents configs envs networks scripts training
+
+# Debian packages behind the tests marked `external`; each gives a command of the same name. None yet.
+SYSTEM_PACKAGES :=
+MISSING_PACKAGES := $(foreach package,$(SYSTEM_PACKAGES),$(shell command -v $(package) >/dev/null || echo $(package)))
+
+# pygame draws to memory: no display is needed.
+export SDL_VIDEODRIVER ?= dummy
+export PYGAME_HIDE_SUPPORT_PROMPT := 1
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+.DEFAULT_GOAL := help
+.PHONY: help train test lint format type learn bench docs system-deps clean moved
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+train: $(VENV)/.run  ## train an agent (CartPole by PPO, or CONFIG=…), ending with its score and video
+	@$(BIN)/triathlon train $(CONFIG) $(ARGS)
+
+test: $(VENV)/.dev  ## the tests, without the learning tests (make learn)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 \
+	    -m "not slow$(if $(MISSING_PACKAGES), and not external)" $(ARGS)
+ifneq ($(MISSING_PACKAGES),)
+	@echo "Left out: the tests marked external, which need $(MISSING_PACKAGES). 'make system-deps' installs it."
+endif
+
+lint: $(VENV)/.dev  ## style (ruff) and the import rule between the rooms (import-linter)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+format: $(VENV)/.dev  ## let ruff repair what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+type: $(VENV)/.dev  ## types (mypy)
+# mypy cannot see the package-dir mapping of pyproject.toml, so it reads the rooms through links under their installed names.
+	@rm -rf .links && mkdir -p .links/triathlon
+	@for room in $(ROOMS); do ln -s ../../$$room .links/triathlon/$$room; done
+	@$(BIN)/mypy .links/triathlon tests $(wildcard benchmarks/*.py)
+
+docs: $(VENV)/.dev  ## the pages, into site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "site/index.html"
+
+system-deps:  ## Debian packages that tests marked external need
+ifeq ($(MISSING_PACKAGES),)
+	@echo "No Debian package is missing."
+else
+	apt-get update && apt-get install --yes --no-install-recommends $(MISSING_PACKAGES)
+endif
+
+clean:  ## remove the environment, caches and built files (runs/ stays)
+	rm -rf $(VENV) .links build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The environment. A stamp says what is in it: .run what training needs, .dev everything. While pip works, .unfinished
+# holds the process that runs it: found later without that process, it means half an environment, which is made anew.
+# .home says where the environment was made: it holds absolute paths, so it does not survive a move of the folder.
+ifneq ($(shell cat $(VENV)/.home 2>/dev/null),$(if $(wildcard $(VENV)/.home),$(CURDIR)))
+$(VENV)/.run $(VENV)/.dev: moved
+endif
+
+$(VENV)/.run: pyproject.toml $(CONSTRAINTS)
+	$(call install,classic)
+	@touch $(VENV)/.run
+
+$(VENV)/.dev: pyproject.toml $(CONSTRAINTS)
+	$(call install,dev)
+	@touch $(VENV)/.run $(VENV)/.dev
+
+define install
+@set -e; \
+if [ -e $(VENV)/.unfinished ]; then \
+    if ps -o args= -p "$$(cat $(VENV)/.unfinished)" 2>/dev/null | grep -q unfinished; then \
+        echo "Another make is installing into $(VENV): wait for it and try again." >&2; exit 1; \
+    fi; \
+    echo "The last installation was interrupted: starting again."; rm -rf $(VENV); \
+elif [ -e $(VENV)/.home ] && [ "$$(cat $(VENV)/.home)" != "$(CURDIR)" ]; then \
+    echo "This folder was moved: making its environment anew."; rm -rf $(VENV); \
+fi; \
+if [ ! -x $(BIN)/python ]; then \
+    for python in $(or $(PYTHON),python3.11 python3.12 python3.13 python3.14 python3); do \
+        "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; python=; \
+    done; \
+    if [ -z "$$python" ]; then \
+        echo "Triathlon needs Python 3.11 or newer: $(or $(PYTHON),nothing on the PATH) is not one. Name yours: make PYTHON=/path/to/python" >&2; exit 1; \
+    fi; \
+    if ! "$$python" -c 'import ensurepip' 2>/dev/null; then \
+        echo "$$python cannot make virtual environments: install its venv package (Debian: apt-get install python3-venv)." >&2; exit 1; \
+    fi; \
+    mkdir -p $(VENV); echo $$$$ > $(VENV)/.unfinished; \
+    "$$python" -m venv $(VENV); \
+fi; \
+echo $$$$ > $(VENV)/.unfinished; \
+echo "Installing what is needed into $(VENV) (once)."; \
+[ -t 1 ] || quiet=--quiet; \
+$(BIN)/python -m pip install $$quiet --disable-pip-version-check $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) \
+    $(PIP_ARGS) --editable '.[$(1)]'; \
+printf %s "$(CURDIR)" > $(VENV)/.home; rm $(VENV)/.unfinished
+endef
