@@ -25,6 +25,8 @@ class RunningNorm(nn.Module):
     mean: Tensor
     var: Tensor
     count: Tensor
+    shift: Tensor
+    scale: Tensor
 
     def __init__(self, shape: tuple[int, ...], clip: float = 10.0, eps: float = 1e-8) -> None:
         super().__init__()
@@ -33,6 +35,9 @@ class RunningNorm(nn.Module):
         self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64))
         self.register_buffer("var", torch.ones(shape, dtype=torch.float64))
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        # What forward uses, in the precision of observations: two operations an observation instead of six.
+        self.register_buffer("shift", torch.zeros(shape))
+        self.register_buffer("scale", torch.ones(shape))
 
     @torch.no_grad()
     def update(self, x: Tensor, mask: Tensor | None = None) -> None:
@@ -49,10 +54,11 @@ class RunningNorm(nn.Module):
         self.mean.add_(delta * (count / total))
         self.var.copy_(spread / total)
         self.count.copy_(total)
+        self.shift.copy_(self.mean)
+        self.scale.copy_(torch.rsqrt(self.var + self.eps))
 
     def forward(self, x: Tensor) -> Tensor:
-        scale = torch.rsqrt(self.var + self.eps).float()
-        return ((x - self.mean.float()) * scale).clamp(-self.clip, self.clip)
+        return ((x - self.shift) * self.scale).clamp(-self.clip, self.clip)
 
 
 class ObsNorm(nn.Module):

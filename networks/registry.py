@@ -11,7 +11,7 @@ import os
 import pkgutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, is_dataclass, make_dataclass, replace
+from dataclasses import dataclass, is_dataclass, make_dataclass
 from functools import cache
 from typing import Annotated, Any, TypeVar
 
@@ -19,6 +19,7 @@ import gymnasium
 
 from triathlon.networks.backbone import Backbone
 from triathlon.networks.errors import SettingError, nearest
+from triathlon.networks.spaces import image_size
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,18 @@ def make_backbone(config: BackboneConfig, space: gymnasium.Space[Any]) -> Backbo
     return backbone(space, config)  # type: ignore[call-arg]  # nn.Module's own signature says nothing
 
 
+def make_encoder(config: BackboneConfig, space: gymnasium.Space[Any], who: str) -> Backbone:
+    """`make_backbone` for a place where only a stateless one can stand; `who` is named in errors.
+
+    Raises:
+        SettingError: as `make_backbone`, or the backbone has a memory.
+    """
+    encoder = make_backbone(config, space)
+    if encoder.initial_state(1):
+        raise SettingError(f"{who}: its encoder must have no memory of its own, and '{config.kind}' has one")
+    return encoder
+
+
 def _find(kind: str) -> tuple[type[Backbone], type[BackboneConfig]]:
     if ":" in kind:
         return _import(kind)
@@ -116,21 +129,15 @@ def _import(path: str) -> tuple[type[Backbone], type[BackboneConfig]]:
 
 
 def _for_space(space: gymnasium.Space[Any]) -> BackboneConfig:
-    from triathlon.networks.spaces import image_size  # here, since the files that register import this one
-
+    """The encoder that fits a space."""
     spaces = gymnasium.spaces
-    if isinstance(space, (spaces.Dict, spaces.Tuple)):
-        return config_class("dict")()
-    if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
-        return config_class("tokens")()
-    size = image_size(space)
-    if size is None:
-        return config_class("mlp")()
-    config = config_class("cnn")()
-    return replace(config, network="small" if min(size) < SMALL_IMAGE else "nature")  # type: ignore[call-arg]
+    if isinstance(space, spaces.Dict):
+        kind = "dict"
+    elif isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        kind = "tokens"
+    else:
+        kind = "mlp" if image_size(space) is None else "cnn"
+    return config_class(kind)()
 
 
-SMALL_IMAGE = 36
-"""Pixels; the Nature CNN's strides leave nothing of a picture that is smaller than this."""
-
-__all__ = ["BackboneConfig", "config_class", "kinds", "make_backbone", "register"]
+__all__ = ["BackboneConfig", "config_class", "kinds", "make_backbone", "make_encoder", "register"]

@@ -1,0 +1,68 @@
+"""A vision transformer over patches of a picture. T rows, B columns, N = T · B, L patches, D features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+from annotated_types import Gt
+from gymnasium import Space
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from triathlon.networks.attention import TransformerEncoder
+from triathlon.networks.backbone import Backbone, Obs, State
+from triathlon.networks.errors import SettingError
+from triathlon.networks.images import ImageReader
+from triathlon.networks.initialization import orthogonal
+from triathlon.networks.registry import BackboneConfig, register
+from triathlon.networks.spaces import Layout
+
+
+@dataclass(frozen=True)
+class PatchesConfig(BackboneConfig):
+    """Settings of a vision transformer."""
+
+    kind: Annotated[str, "vision transformer over patches"] = "patches"
+    patch_size: Annotated[int, Gt(0), "side of a patch in pixels; the picture is padded with zeros to a multiple"] = 12
+    width: Annotated[int, Gt(0), "features of a token, and what comes out"] = 128
+    num_layers: Annotated[int, Gt(0), "transformer layers"] = 4
+    num_heads: Annotated[int, Gt(0), "attention heads; must divide the width"] = 4
+    pooling: Annotated[Literal["mean", "cls"], "how the tokens become one: their mean, or a token of its own"] = "mean"
+    layout: Annotated[Layout, "where the channels are: auto, channels_first or channels_last"] = "auto"
+
+
+@register("patches", PatchesConfig)
+class Patches(Backbone):
+    """ViT (Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", §3.1) with learned positions.
+
+    Raises:
+        SettingError: the space holds no pictures, a patch is larger than the picture, or the heads do not fit.
+    """
+
+    def __init__(self, space: Space[Any], config: PatchesConfig) -> None:
+        super().__init__()
+        self.read = ImageReader(space, config.layout, False, config.kind)
+        height, width, size = self.read.height, self.read.width, config.patch_size
+        if size > min(height, width):
+            raise SettingError(f"patches: patch_size ({size}) is larger than the picture ({height} x {width})")
+        self._padding = (0, -width % size, 0, -height % size)
+        num_patches = -(-height // size) * -(-width // size)
+        self.embedding = orthogonal(nn.Conv2d(self.read.channels, config.width, size, size), 1.0)
+        self.cls = nn.Parameter(torch.zeros(1, 1, config.width)) if config.pooling == "cls" else None
+        num_tokens = num_patches + (self.cls is not None)
+        self.position = nn.Parameter(nn.init.trunc_normal_(torch.empty(num_tokens, config.width), std=0.02))
+        self.encoder = TransformerEncoder(config.width, config.num_layers, config.num_heads, config.kind)
+        self.out_features = config.width
+
+    def forward(self, obs: Obs, state: State | None = None, is_first: Tensor | None = None) -> tuple[Tensor, State]:
+        x = self.embedding(F.pad(self.read(obs), self._padding)).flatten(2).transpose(1, 2)  # [N, L, D]
+        if self.cls is not None:
+            x = torch.cat([self.cls.expand(x.shape[0], -1, -1), x], 1)
+        x = self.encoder(x + self.position)
+        x = x.mean(1) if self.cls is None else x[:, 0]
+        return x.unflatten(0, obs.shape[:2]), ()  # type: ignore[union-attr]
+
+
+__all__ = ["Patches", "PatchesConfig"]
