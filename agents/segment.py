@@ -43,6 +43,11 @@ class Segment:
         """`[T, B]` bool: the action of row t was played (row t is not the last observation of an episode)."""
         return ~self.is_first[1:]
 
+    @property
+    def num_steps(self) -> int:
+        """Environment steps in it: the rows that were played."""
+        return int(self.valid.sum())
+
     def map(self, function: Callable[[Tensor], Tensor]) -> Segment:
         """Apply `function` to every tensor that has rows `[T+1, B, ...]`; the stored states are left alone."""
         return replace(

@@ -1,0 +1,120 @@
+"""The network and the policy of an actor-critic agent.
+
+T rows in time, B columns, A actions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from triathlon.agents.agent import Decision
+from triathlon.networks.backbone import Obs, State, device_of, map_obs
+from triathlon.networks.distributions import ActionDistribution, StdKind, make_policy_head
+from triathlon.networks.heads import ValueHead
+from triathlon.networks.normalization import ObsNorm
+from triathlon.networks.registry import BackboneConfig, make_backbone
+
+
+class ActorCritic(nn.Module):
+    """A policy and a value on one backbone, or on one backbone each.
+
+    The memory of both backbones travels as one tuple, the actor's tensors first.
+    """
+
+    def __init__(
+        self,
+        observation_space: gym.Space[Any],
+        action_space: gym.Space[Any],
+        backbone: BackboneConfig,
+        share_backbone: bool,
+        normalize_obs: bool,
+        std: StdKind,
+        log_std_init: float,
+    ) -> None:
+        super().__init__()
+        self.norm = ObsNorm(observation_space) if normalize_obs else None
+        self.actor = make_backbone(backbone, observation_space)
+        self.critic = None if share_backbone else make_backbone(backbone, observation_space)
+        self.policy_head = make_policy_head(action_space, self.actor.out_features, std=std, log_std_init=log_std_init)
+        self.value_head = ValueHead((self.critic or self.actor).out_features)
+        self._num_actor_states = len(self.actor.initial_state(1))
+
+    def initial_state(self, batch_size: int) -> State:
+        """The memory of both backbones before the first observation."""
+        state = self.actor.initial_state(batch_size)
+        return state if self.critic is None else state + self.critic.initial_state(batch_size)
+
+    def forward(
+        self, obs: Obs, state: State, is_first: Tensor, legal: Tensor | None = None
+    ) -> tuple[ActionDistribution, Tensor, State]:
+        """`obs [T, B, *obs]` to the action distribution over `[T, B]`, `value [T, B]` and the memory after the last row."""
+        if self.norm is not None:
+            obs = self.norm(obs)
+        split = self._num_actor_states
+        features, after = self.actor(obs, state[:split], is_first)
+        distribution = self.policy_head(features, legal)
+        if self.critic is not None:
+            features, critic_after = self.critic(obs, state[split:], is_first)
+            after = after + critic_after
+        return distribution, self.value_head(features), after
+
+
+class ActorCriticPolicy:
+    """Acts with an `ActorCritic`: samples, or takes the mode when asked to be deterministic."""
+
+    records = ("log_prob", "value")
+
+    def __init__(self, network: ActorCritic, action_space: gym.Space[Any], generator: torch.Generator) -> None:
+        self.network = network
+        self.generator = generator
+        self._action_space = action_space
+        self._device = device_of(network)
+
+    def initial_state(self, batch_size: int) -> State:
+        return self.network.initial_state(batch_size)
+
+    @torch.inference_mode()
+    def act(
+        self, obs: Obs, state: State, is_first: Tensor, legal: Tensor | None = None, deterministic: bool = False
+    ) -> Decision:
+        if self._device.type != "cpu":
+            obs, is_first = map_obs(self._send, obs), self._send(is_first)
+            legal = None if legal is None else self._send(legal)
+        row = map_obs(lambda x: x.unsqueeze(0), obs)
+        distribution, value, state = self.network(
+            row, state, is_first.unsqueeze(0), None if legal is None else legal.unsqueeze(0)
+        )
+        if deterministic:
+            action = distribution.mode()
+            log_prob = distribution.log_prob(action)
+        else:
+            action, log_prob = distribution.sample_with_log_prob(self.generator)
+        return Decision(action[0], state, {"log_prob": log_prob[0], "value": value[0]})
+
+    def env_action(self, action: np.ndarray) -> np.ndarray:
+        space = self._action_space
+        if isinstance(space, gym.spaces.Box):  # the Gaussian is unbounded; the environment's box is not
+            return np.clip(action, space.low, space.high)
+        if isinstance(space, gym.spaces.Discrete | gym.spaces.MultiDiscrete):
+            return action + space.start
+        return action.astype(space.dtype)
+
+    def weights(self) -> Tensor:
+        return torch.cat([x.detach().reshape(-1).float() for x in self._tensors()])
+
+    def load_weights(self, weights: Tensor) -> None:
+        tensors = self._tensors()
+        with torch.no_grad():
+            for x, part in zip(tensors, weights.split([x.numel() for x in tensors]), strict=True):
+                x.copy_(part.view(x.shape))
+
+    def _tensors(self) -> list[Tensor]:
+        return [*self.network.parameters(), *self.network.buffers()]
+
+    def _send(self, x: Tensor) -> Tensor:
+        return x.to(self._device, non_blocking=True)

@@ -1,0 +1,79 @@
+"""What the rest of the house sees of an agent: a policy that acts, and a learner that turns segments into better weights.
+
+T rows in time, B environments, A actions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from torch import Tensor
+
+from triathlon.agents.segment import Segment
+from triathlon.networks.backbone import Obs, State
+
+# Named results of one update. A number or 0-d tensor is a scalar, a tensor with elements is shown as a histogram.
+# Tensors stay on the learner's device until somebody logs them, so that an update never waits for the device.
+Metrics: TypeAlias = dict[str, Tensor | float]
+
+
+@dataclass(slots=True)
+class Decision:
+    """What a policy decided for B environments: `action [B, ...]`, the memory after it, and `extras {name: [B]}`."""
+
+    action: Tensor
+    state: State
+    extras: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Policy(Protocol):
+    """Acts in B environments at once; the memory is data that the caller passes from step to step."""
+
+    @property
+    def records(self) -> tuple[str, ...]:
+        """Names of the extras that `act` gives and the learner wants back in the segment, the bootstrap row included."""
+        ...
+
+    def initial_state(self, batch_size: int) -> State:
+        """The memory before the first observation, each tensor `[batch_size, ...]`."""
+        ...
+
+    def act(
+        self, obs: Obs, state: State, is_first: Tensor, legal: Tensor | None = None, deterministic: bool = False
+    ) -> Decision:
+        """Choose actions for `obs [B, *obs]`, `is_first [B]`, `legal [B, A]`; no gradients are recorded."""
+        ...
+
+    def env_action(self, action: np.ndarray) -> np.ndarray:
+        """The action as the environment's action space wants it (clipped, offset or unravelled)."""
+        ...
+
+    def weights(self) -> Tensor:
+        """Everything that `act` depends on as one flat float32 vector (parameters, then running statistics)."""
+        ...
+
+    def load_weights(self, weights: Tensor) -> None:
+        """Take over what another copy of this policy gave as `weights()`."""
+        ...
+
+
+class Learner(Protocol):
+    """Improves a policy from segments. Everything that it knows goes through `state_dict`."""
+
+    policy: Policy
+    num_rows: int  # rows that it wants in each segment (T)
+    state_period: int  # the memory is stored before every so many rows (P)
+
+    def update(self, segment: Segment) -> Metrics:
+        """Learn from new experience; returns the metrics of this update, `{}` if there was nothing to learn from yet."""
+        ...
+
+    def state_dict(self, with_experience: bool = True) -> dict[str, Any]:
+        """All that is needed to go on to the bit; without experience, what is needed to act and be taken home."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        ...

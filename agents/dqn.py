@@ -1,0 +1,257 @@
+"""Deep Q-networks (Mnih et al. 2015) with the parts of Rainbow, and recurrent replay (R2D2), each a setting.
+
+T rows of new experience, B environments, W rows of a sample, L trained rows of it, N samples, A actions.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from annotated_types import Ge, Gt, Le
+from torch import Tensor
+
+from triathlon.agents.agent import Metrics
+from triathlon.agents.joint_actions import JointActions
+from triathlon.agents.q_losses import Target, q_loss, rows_at
+from triathlon.agents.q_network import EpsilonGreedyPolicy, QNetwork
+from triathlon.agents.randomness import initialisation, torch_generator
+from triathlon.agents.registry import AgentConfig, Task
+from triathlon.agents.replay import Replay, Sample
+from triathlon.agents.reward_scaling import RewardScaler
+from triathlon.agents.segment import Segment
+from triathlon.networks.backbone import map_obs
+from triathlon.networks.errors import SettingError
+from triathlon.networks.flat import FlatParameters
+from triathlon.networks.heads import QHeadConfig
+from triathlon.networks.registry import BackboneConfig
+
+Fraction = Annotated[float, Ge(0), Le(1)]
+
+
+@dataclass(frozen=True)
+class DQNConfig(AgentConfig):
+    """Settings of DQN. Periods and budgets count environment steps, of all environments together."""
+
+    kind: str = "dqn"
+    learning_rate: Annotated[float, Gt(0), "Adam's step size"] = 1e-4
+    anneal_learning_rate: Annotated[bool, "bring the learning rate linearly to zero over the run"] = False
+    adam_eps: Annotated[float, Gt(0), "Adam's epsilon"] = 1e-8
+    buffer_size: Annotated[int, Gt(0), "transitions that the replay holds"] = 100_000
+    learning_starts: Annotated[int, Ge(0), "environment steps before the first update"] = 1_000
+    train_period: Annotated[int, Gt(0), "environment steps between two rounds of updates"] = 4
+    gradient_steps: Annotated[int, Gt(0), "updates of a round"] = 1
+    batch_size: Annotated[int, Gt(0), "samples of an update"] = 32
+    gamma: Annotated[Fraction, "discount"] = 0.99
+    n_step: Annotated[int, Gt(0), "rewards summed before the bootstrap"] = 1
+    double: Annotated[bool, "the online network chooses the action to bootstrap from (van Hasselt et al. 2016)"] = False
+    head: Annotated[QHeadConfig, "what is learned of each action's return"] = field(default_factory=QHeadConfig)
+    loss: Annotated[Literal["huber", "mse"], "error of expected values"] = "huber"
+    target_period: Annotated[int, Gt(0), "environment steps between updates of the target network"] = 10_000
+    tau: Annotated[float, Gt(0), Le(1), "how far the target moves then; below 1 it moves after every update"] = 1.0
+    max_grad_norm: Annotated[float, Gt(0), "the gradient is scaled down to this norm"] = 10.0
+    initial_epsilon: Annotated[Fraction, "share of random actions at the start"] = 1.0
+    final_epsilon: Annotated[Fraction, "share of random actions at the end of exploration"] = 0.05
+    exploration_fraction: Annotated[Fraction, "share of the run over which epsilon falls linearly"] = 0.1
+    prioritized: Annotated[bool, "draw what surprised most more often (Schaul et al. 2016)"] = False
+    priority_exponent: Annotated[Fraction, "0 draws uniformly, 1 in proportion to the error"] = 0.6
+    priority_beta: Annotated[Fraction, "importance correction at the start, rising to 1 over the run"] = 0.4
+    priority_eta: Annotated[Fraction, "sequences: weight of the largest error against the mean (R2D2)"] = 0.9
+    segment_length: Annotated[int | None, Gt(0), "rows trained per sample; null: 1 without a memory, else 16"] = None
+    burn_in: Annotated[int | None, Ge(0), "rows that only warm the memory up; null: 0 without a memory, else 8"] = None
+    value_rescale: Annotated[bool, "learn h(Q) with h(x) = sign(x)(√(|x|+1) - 1) + 0.001x (Pohlen et al. 2018)"] = False
+    normalize_obs: Annotated[bool, "normalise vector observations by their running mean and deviation"] = False
+    normalize_reward: Annotated[bool, "divide rewards by the running deviation of the return"] = False
+
+
+class DQN:
+    """The learner: keeps experience in a replay and pulls the online network towards bootstrap targets.
+
+    Without a memory a sample is a transition; with one it is a sequence that begins with the stored memory state, whose
+    first `burn_in` rows only bring that state up to date (R2D2: Kapturowski et al. 2019, section 2.3).
+    """
+
+    Config = DQNConfig
+
+    def __init__(self, config: DQNConfig, backbone: BackboneConfig, task: Task) -> None:
+        self.config = config
+        init_seed, act_seed, replay_seed, learn_seed = task.seed.spawn(4)
+        actions = JointActions(task.action_space, "dqn")
+        if config.value_rescale and config.head.kind == "c51":
+            raise SettingError("agent.value_rescale: c51 fixes its returns on atoms and cannot rescale them; use head.kind qr or iqn")
+        with initialisation(init_seed):
+            self.network = QNetwork(
+                task.observation_space, actions.num_actions, backbone, config.head, config.normalize_obs
+            ).to(task.device)
+        self.target = copy.deepcopy(self.network).requires_grad_(False)
+        self.flat, self._flat_target = FlatParameters(self.network), FlatParameters(self.target)
+        self.optimizer = torch.optim.Adam(
+            [self.flat.parameter], lr=config.learning_rate, eps=config.adam_eps, fused=True
+        )
+        self.policy = EpsilonGreedyPolicy(self.network, actions, torch_generator(act_seed, task.device))
+        self._actions, self._device = actions, task.device
+        self._generator = torch_generator(learn_seed, task.device)
+
+        remembers = bool(self.network.initial_state(1))
+        self.length = config.segment_length or (16 if remembers else 1)
+        self.burn_in = (8 if remembers else 0) if config.burn_in is None else config.burn_in
+        self.replay = Replay(
+            config.buffer_size,
+            config.gamma,
+            n_step=config.n_step,
+            length=self.length,
+            burn_in=self.burn_in,
+            prioritized=config.prioritized,
+            priority_exponent=config.priority_exponent,
+            priority_eta=config.priority_eta,
+            contiguous=remembers or self.length > 1 or self.burn_in > 0,
+            generator=np.random.default_rng(replay_seed),
+        )
+        # Stored memory states are where samples begin; half a segment apart, as in R2D2, samples overlap by half.
+        self.state_period = max(1, self.length // 2) if remembers else 1
+        rows = -(-config.train_period // task.num_envs)
+        self.num_rows = -(-rows // self.state_period) * self.state_period
+        self.reward_scaler = RewardScaler(task.num_envs, config.gamma) if config.normalize_reward else None
+        self._total_steps = task.total_steps
+        self._num_steps = self._num_updates = 0
+        self._owed = 0.0  # updates that the steps so far have earned
+        self._next_target_update = config.target_period
+        self._schedule()
+
+    def update(self, segment: Segment) -> Metrics:
+        config = self.config
+        self._remember(segment)
+        num_new = segment.num_steps
+        self._num_steps += num_new
+        self._schedule()
+        if self._num_steps < config.learning_starts or not self.replay.num_sampleable:
+            return {"epsilon": self.policy.epsilon}
+        self._owed += num_new * config.gradient_steps / config.train_period
+        metrics: Metrics = {}
+        while self._owed >= 1.0:
+            self._owed -= 1.0
+            metrics = self._learn(self.replay.sample(config.batch_size, self._beta()))
+        if config.tau == 1.0 and self._num_steps >= self._next_target_update:
+            self._next_target_update = self._num_steps + config.target_period
+            self._flat_target.load(self.flat.data)
+        return metrics | {"epsilon": self.policy.epsilon, "n_updates": float(self._num_updates)}
+
+    def _remember(self, segment: Segment) -> None:
+        if self.network.norm is not None:
+            for network in (self.network, self.target):
+                assert network.norm is not None
+                network.norm.update(map_obs(lambda x: x[:-1].to(self._device), segment.obs))
+        if self.reward_scaler is not None:
+            segment.reward[:-1] = self.reward_scaler(segment.reward[:-1], segment.is_first)
+        self.replay.add(segment)
+
+    def _schedule(self) -> None:
+        """Exploration and learning rate as the steps so far want them."""
+        config, progress = self.config, min(1.0, self._num_steps / self._total_steps)
+        explored = min(1.0, progress / config.exploration_fraction) if config.exploration_fraction else 1.0
+        self.policy.epsilon = config.initial_epsilon + explored * (config.final_epsilon - config.initial_epsilon)
+        if config.anneal_learning_rate:
+            self.optimizer.param_groups[0]["lr"] = config.learning_rate * (1.0 - progress)
+
+    def _beta(self) -> float:
+        progress = min(1.0, self._num_steps / self._total_steps)
+        return self.config.priority_beta + progress * (1.0 - self.config.priority_beta)
+
+    def _learn(self, sample: Sample) -> Metrics:
+        """One gradient step on a sample; new priorities for it."""
+        config = self.config
+        index, sample = sample.index, sample.to(self._device)
+        self.network.head.resample(self._generator)
+        self.target.head.resample(self._generator)
+        target = self._target(sample)
+        output = self._output(sample)
+        action = sample.segment.action[self.burn_in : self.burn_in + self.length]
+        loss_rows, td_error = q_loss(self.network.head, output, action, target, config.loss == "huber")
+        mask = sample.mask.to(loss_rows.dtype)
+        loss = (sample.weights * (loss_rows * mask).sum(0) / mask.sum(0).clamp(min=1.0)).mean()
+
+        self.flat.zero_grad()
+        loss.backward()
+        norm = torch.linalg.vector_norm(self.flat.grad)
+        self.flat.grad.mul_((config.max_grad_norm / (norm + 1e-6)).clamp(max=1.0))
+        self.optimizer.step()
+        self._num_updates += 1
+        if config.tau < 1.0:
+            self._flat_target.data.lerp_(self.flat.data, config.tau)
+        if config.prioritized:
+            self.replay.update_priorities(index, td_error.cpu(), sample.mask.cpu())
+        return {
+            "loss": loss.detach(),
+            "grad_norm": norm,
+            "td_error": td_error,
+            "q_values": self.network.head.expectation(output).detach(),
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+        }
+
+    def _output(self, sample: Sample) -> Any:
+        """What the online network says of the trained rows, with gradient."""
+        obs, is_first, burn_in = sample.segment.obs, sample.segment.is_first, self.burn_in
+        trained = slice(burn_in, burn_in + self.length)
+        state = sample.state
+        if burn_in:
+            with torch.no_grad():
+                state = self.network.advance(map_obs(lambda x: x[:burn_in], obs), state, is_first[:burn_in])
+        features, _ = self.network.features(map_obs(lambda x: x[trained], obs), state, is_first[trained])
+        return self.network.head(features, self._generator)
+
+    @torch.no_grad()
+    def _target(self, sample: Sample) -> Target:
+        """What the target network says of the rows to bootstrap from; the first of them follows the first trained row."""
+        segment, first = sample.segment, self.burn_in + 1
+        seen, ahead = map_obs(lambda x: x[:first], segment.obs), map_obs(lambda x: x[first:], segment.obs)
+        index = sample.bootstrap - first
+
+        def features(network: QNetwork) -> Tensor:
+            state = network.advance(seen, sample.state, segment.is_first[:first])
+            return rows_at(network.features(ahead, state, segment.is_first[first:])[0], index)
+
+        legal = None
+        if segment.legal is not None:
+            legal = rows_at(self._actions.legal(segment.legal[first:]), index)
+        at_target = features(self.target)
+        output = self.target.head(at_target, self._generator)
+        chooser = self.network.head.q_values(features(self.network)) if self.config.double else self.target.head.expectation(output)
+        if legal is not None:
+            chooser = chooser.masked_fill(~legal & legal.any(-1, keepdim=True), -torch.inf)
+        return Target(sample.returns, sample.discount, output, chooser.argmax(-1), self.config.value_rescale)
+
+    def state_dict(self, with_experience: bool = True) -> dict[str, Any]:
+        state: dict[str, Any] = {
+            "network": self.network.state_dict(),
+            "target": self.target.state_dict(),
+            "optimizer": self.optimizer.state_dict()["state"],
+            "num_steps": self._num_steps,
+            "num_updates": self._num_updates,
+            "owed": self._owed,
+            "next_target_update": self._next_target_update,
+            "act_generator": self.policy.generator.get_state(),
+            "learn_generator": self._generator.get_state(),
+        }
+        if self.reward_scaler is not None:
+            state["reward_scaler"] = self.reward_scaler.state_dict()
+        if with_experience:
+            state["replay"] = self.replay.state_dict()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self.target.load_state_dict(state["target"])
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
+        self._num_steps, self._num_updates = state["num_steps"], state["num_updates"]
+        self._owed, self._next_target_update = state["owed"], state["next_target_update"]
+        self.policy.generator.set_state(state["act_generator"])
+        self._generator.set_state(state["learn_generator"])
+        if self.reward_scaler is not None:
+            self.reward_scaler.load_state_dict(state["reward_scaler"])
+        if "replay" in state:
+            self.replay.load_state_dict(state["replay"])
+        self._schedule()

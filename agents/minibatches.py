@@ -1,0 +1,92 @@
+"""Cutting a rollout into training segments and dealing them out in shuffled minibatches (on-policy learners).
+
+T rows, B columns, S rows of a training segment, K = T / S, N = K · B training segments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from triathlon.agents.segment import Segment
+from triathlon.networks.backbone import Obs, State, map_obs
+from triathlon.networks.errors import SettingError
+
+
+@dataclass(slots=True)
+class Rows:
+    """What an on-policy learner trains on: tensors `[S, N, ...]` and the memory `[N, ...]` before row 0."""
+
+    obs: Obs
+    is_first: Tensor
+    action: Tensor
+    legal: Tensor | None
+    targets: dict[str, Tensor]
+    mask: Tensor
+    state: State
+
+    @property
+    def num_segments(self) -> int:
+        """N."""
+        return self.mask.shape[1]
+
+    def select(self, index: Tensor | slice) -> Rows:
+        """The training segments at `index`: a gather for a tensor, views for a slice."""
+
+        def take(x: Tensor) -> Tensor:
+            return x[:, index] if isinstance(index, slice) else x.index_select(1, index)
+
+        return Rows(
+            obs=map_obs(take, self.obs),
+            is_first=take(self.is_first),
+            action=take(self.action),
+            legal=None if self.legal is None else take(self.legal),
+            targets={name: take(x) for name, x in self.targets.items()},
+            mask=take(self.mask),
+            state=tuple(s[index] for s in self.state),
+        )
+
+
+def cut(segment: Segment, length: int, targets: dict[str, Tensor]) -> Rows:
+    """Cut the T played rows of a segment, with `targets {name: [T, B]}`, into training segments of `length` rows.
+
+    Raises:
+        SettingError: T is not a multiple of `length`.
+    """
+    num_rows, num_columns = segment.num_rows, segment.num_columns
+    if num_rows % length:
+        raise SettingError(f"agent.segment_length: {length} does not divide the {num_rows} rows of a rollout (num_rows)")
+    chunks = num_rows // length
+
+    def fold(x: Tensor) -> Tensor:  # [T(+1), B, ...] -> [S, K * B, ...]
+        rest = x.shape[2:]
+        rows = x[:num_rows].reshape(chunks, length, num_columns, *rest)
+        return rows.transpose(0, 1).reshape(length, chunks * num_columns, *rest)
+
+    return Rows(
+        obs=map_obs(fold, segment.obs),
+        is_first=fold(segment.is_first),
+        action=fold(segment.action),
+        legal=None if segment.legal is None else fold(segment.legal),
+        targets={name: fold(x) for name, x in targets.items()},
+        mask=fold(segment.valid.to(torch.float32)),
+        state=tuple(s.reshape(chunks * num_columns, *s.shape[2:]) for s in segment.state),
+    )
+
+
+def shuffled(rows: Rows, num_minibatches: int, generator: torch.Generator) -> Iterator[Rows]:
+    """Deal all training segments once, in random order, in `num_minibatches` parts of (nearly) equal size.
+
+    One gather an epoch, then views: fewer and larger copies than a gather for each minibatch.
+    """
+    order = torch.randperm(rows.num_segments, generator=generator, device=generator.device)
+    dealt = rows.select(order.to(rows.mask.device))
+    for part in range(num_minibatches):
+        start, stop = (rows.num_segments * p // num_minibatches for p in (part, part + 1))
+        yield dealt.select(slice(start, stop))
+
+
+

@@ -1,0 +1,222 @@
+"""Proximal Policy Optimization (Schulman et al. 2017), on segments of any length.
+
+T rows of a rollout, B environments, S rows of a training segment, N training segments (S = 1: transitions).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import gymnasium as gym
+import torch
+from annotated_types import Ge, Gt, Le
+from torch import Tensor
+
+from triathlon.agents.actor_critic import ActorCritic, ActorCriticPolicy
+from triathlon.agents.agent import Metrics
+from triathlon.agents.minibatches import Rows, cut, shuffled
+from triathlon.agents.randomness import initialisation, torch_generator
+from triathlon.agents.registry import AgentConfig, Task
+from triathlon.agents.returns import explained_variance, gae
+from triathlon.agents.reward_scaling import RewardScaler
+from triathlon.agents.segment import Segment
+from triathlon.networks.backbone import map_obs
+from triathlon.networks.distributions import StdKind
+from triathlon.networks.flat import FlatParameters
+from triathlon.networks.registry import BackboneConfig
+
+
+@dataclass(frozen=True)
+class PPOConfig(AgentConfig):
+    """Settings of PPO. Defaults are those of Stable-Baselines3 where it has them."""
+
+    kind: str = "ppo"
+    learning_rate: Annotated[float, Gt(0), "Adam's step size"] = 3e-4
+    anneal_learning_rate: Annotated[bool, "bring the learning rate linearly to zero over the run"] = False
+    adam_eps: Annotated[float, Gt(0), "Adam's epsilon"] = 1e-5
+    num_steps: Annotated[int, Gt(0), "rows that each environment plays between two updates"] = 128
+    num_epochs: Annotated[int, Gt(0), "passes over each rollout"] = 4
+    batch_size: Annotated[int, Gt(0), "environment steps of a minibatch"] = 256
+    gamma: Annotated[float, Ge(0), Le(1), "discount"] = 0.99
+    gae_lambda: Annotated[float, Ge(0), Le(1), "λ of generalised advantage estimation"] = 0.95
+    clip_coef: Annotated[float, Gt(0), "how far the probability ratio may move from 1"] = 0.2
+    anneal_clip: Annotated[bool, "bring clip_coef linearly to zero over the run"] = False
+    clip_value_coef: Annotated[float | None, Gt(0), "how far a value may move in one update; null: freely"] = None
+    normalize_advantage: Annotated[bool, "give the advantages of each minibatch mean 0 and deviation 1"] = True
+    ent_coef: Annotated[float, Ge(0), "weight of the entropy bonus"] = 0.0
+    vf_coef: Annotated[float, Ge(0), "weight of the value loss"] = 0.5
+    max_grad_norm: Annotated[float, Gt(0), "the gradient is scaled down to this norm"] = 0.5
+    target_kl: Annotated[float | None, Gt(0), "stop the epochs of an update once the KL divergence passes this"] = None
+    segment_length: Annotated[
+        int | None, Gt(0), "rows of back-propagation through time; null: 1 without a memory, else at most 16"
+    ] = None
+    share_backbone: Annotated[bool | None, "one backbone for policy and value; null: for images only"] = None
+    normalize_obs: Annotated[bool, "normalise vector observations by their running mean and deviation"] = False
+    normalize_reward: Annotated[bool, "divide rewards by the running deviation of the return"] = False
+    std: Annotated[StdKind, "Box actions: deviation as a free parameter, or read from the features (state)"] = "free"
+    log_std_init: Annotated[float, "Box actions: logarithm of the first deviation"] = 0.0
+
+
+def policy_loss(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip_coef: float) -> tuple[Tensor, Tensor]:
+    """The clipped surrogate of each row, negated, and the log of the probability ratio (PPO paper, equation 7)."""
+    log_ratio = log_prob - old_log_prob
+    ratio = log_ratio.exp()
+    clipped = ratio.clamp(1.0 - clip_coef, 1.0 + clip_coef)
+    return -torch.minimum(advantage * ratio, advantage * clipped), log_ratio
+
+
+def value_loss(value: Tensor, old_value: Tensor, returns: Tensor, clip_coef: float | None) -> Tensor:
+    """The squared error of each row; with a clip, the worse of the free and the clipped value's error."""
+    loss = (value - returns).square()
+    if clip_coef is not None:
+        clipped = old_value + (value - old_value).clamp(-clip_coef, clip_coef)
+        loss = torch.maximum(loss, (clipped - returns).square())
+    return loss
+
+
+class PPO:
+    """The learner: advantages from the values seen while acting, then epochs of clipped minibatch updates."""
+
+    Config = PPOConfig
+
+    def __init__(self, config: PPOConfig, backbone: BackboneConfig, task: Task) -> None:
+        self.config = config
+        init_seed, act_seed, shuffle_seed = task.seed.spawn(3)
+        space = task.observation_space
+        share = config.share_backbone
+        with initialisation(init_seed):
+            self.network = ActorCritic(
+                space,
+                task.action_space,
+                backbone,
+                share_backbone=is_image(space) if share is None else share,
+                normalize_obs=config.normalize_obs,
+                std=config.std,
+                log_std_init=config.log_std_init,
+            ).to(task.device)
+        self.flat = FlatParameters(self.network)
+        self.optimizer = torch.optim.Adam(
+            [self.flat.parameter], lr=config.learning_rate, eps=config.adam_eps, fused=True
+        )
+        self.policy = ActorCriticPolicy(self.network, task.action_space, torch_generator(act_seed, task.device))
+        self.num_rows = config.num_steps
+        self.segment_length = config.segment_length or self._default_segment_length()
+        self.state_period = self.segment_length
+        self.reward_scaler = RewardScaler(task.num_envs, config.gamma) if config.normalize_reward else None
+        self._shuffle = torch_generator(shuffle_seed, torch.device("cpu"))
+        self._device = task.device
+        self._total_steps, self._num_steps, self._num_updates = task.total_steps, 0, 0
+
+    def update(self, segment: Segment) -> Metrics:
+        config = self.config
+        rows, metrics = self._prepare(segment.to(self._device))
+        num_minibatches = max(1, rows.mask.numel() // config.batch_size)
+        remaining = max(0.0, 1.0 - self._num_steps / self._total_steps)
+        learning_rate = config.learning_rate * (remaining if config.anneal_learning_rate else 1.0)
+        clip_coef = config.clip_coef * (remaining if config.anneal_clip else 1.0)
+        self.optimizer.param_groups[0]["lr"] = learning_rate
+
+        history: list[Tensor] = []
+        for _ in range(config.num_epochs):
+            for minibatch in shuffled(rows, num_minibatches, self._shuffle):
+                history.append(self._step(minibatch, clip_coef))
+                self._num_updates += 1
+            # Looked at once an epoch, not once a minibatch: reading it waits for the device.
+            if config.target_kl is not None and history[-1][KL].item() > 1.5 * config.target_kl:
+                break
+        if self.network.norm is not None:  # after the epochs: acting and learning saw the same statistics
+            self.network.norm.update(map_obs(lambda x: x[:-1], segment.obs))
+        self._num_steps += int(segment.valid.sum())
+        return metrics | {
+            **dict(zip(HISTORY, torch.stack(history).mean(0), strict=True)),
+            "learning_rate": learning_rate,
+            "clip_range": clip_coef,
+            "n_updates": float(self._num_updates),
+        }
+
+    def _prepare(self, segment: Segment) -> tuple[Rows, Metrics]:
+        """Advantages and returns of every row, cut into training segments."""
+        config = self.config
+        value, reward = segment.extras["value"], segment.reward[:-1]
+        if self.reward_scaler is not None:
+            reward = self.reward_scaler(reward, segment.is_first)
+        advantage = gae(reward, value, segment.terminated[:-1], segment.is_first, config.gamma, config.gae_lambda)
+        returns = advantage + value[:-1]
+        targets = {
+            "advantage": advantage,
+            "returns": returns,
+            "value": value[:-1],
+            "log_prob": segment.extras["log_prob"][:-1],
+        }
+        metrics: Metrics = {"explained_variance": explained_variance(value[:-1], returns, segment.valid)}
+        return cut(segment, self.segment_length, targets), metrics
+
+    def _step(self, rows: Rows, clip_coef: float) -> Tensor:
+        """One gradient step on a minibatch; returns the numbers named in `HISTORY`."""
+        config = self.config
+        weight = rows.mask / rows.mask.sum()  # a weighted sum over rows is the mean over valid rows
+        advantage = rows.targets["advantage"]
+        if config.normalize_advantage:
+            mean = (weight * advantage).sum()
+            deviation = (weight * (advantage - mean).square()).sum().sqrt()
+            advantage = (advantage - mean) / (deviation + 1e-8)
+
+        distribution, value, _ = self.network(rows.obs, rows.state, rows.is_first, rows.legal)
+        log_prob, entropy = distribution.log_prob(rows.action), distribution.entropy()
+        surrogate, log_ratio = policy_loss(log_prob, rows.targets["log_prob"], advantage, clip_coef)
+        squared = value_loss(value, rows.targets["value"], rows.targets["returns"], config.clip_value_coef)
+        loss = (weight * (surrogate + config.vf_coef * squared - config.ent_coef * entropy)).sum()
+
+        self.flat.zero_grad()
+        loss.backward()
+        norm = torch.linalg.vector_norm(self.flat.grad)
+        self.flat.grad.mul_((config.max_grad_norm / (norm + 1e-6)).clamp(max=1.0))
+        self.optimizer.step()
+
+        with torch.no_grad():
+            drift = log_ratio.expm1()  # ratio - 1
+            per_row = torch.stack([surrogate, squared, -entropy, drift - log_ratio, (drift.abs() > clip_coef).float()])
+            means = (per_row * weight).flatten(1).sum(1)
+            return torch.cat([means, loss.view(1), norm.view(1)])
+
+    def _default_segment_length(self) -> int:
+        """1 without a memory; with one, the longest stretch up to 16 rows that divides a rollout."""
+        if not self.network.initial_state(1):
+            return 1
+        return max(s for s in range(1, 17) if self.config.num_steps % s == 0)
+
+    def state_dict(self, with_experience: bool = True) -> dict[str, Any]:
+        state: dict[str, Any] = {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict()["state"],
+            "num_steps": self._num_steps,
+            "num_updates": self._num_updates,
+            "act_generator": self.policy.generator.get_state(),
+            "shuffle_generator": self._shuffle.get_state(),
+        }
+        if self.reward_scaler is not None:
+            state["reward_scaler"] = self.reward_scaler.state_dict()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
+        self._num_steps, self._num_updates = state["num_steps"], state["num_updates"]
+        self.policy.generator.set_state(state["act_generator"])
+        self._shuffle.set_state(state["shuffle_generator"])
+        if self.reward_scaler is not None:
+            self.reward_scaler.load_state_dict(state["reward_scaler"])
+
+
+# What `_step` returns, in order; tags as in Stable-Baselines3.
+HISTORY = ("policy_gradient_loss", "value_loss", "entropy_loss", "approx_kl", "clip_fraction", "loss", "grad_norm")
+KL = HISTORY.index("approx_kl")
+
+
+def is_image(space: gym.Space[Any]) -> bool:
+    """Images are dear to encode, so policy and value share their backbone by default."""
+    if isinstance(space, gym.spaces.Dict):
+        return any(is_image(s) for s in space.spaces.values())
+    return isinstance(space, gym.spaces.Box) and len(space.shape) == 3

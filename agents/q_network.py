@@ -1,0 +1,118 @@
+"""The network and the policy of an agent that values actions.
+
+T rows in time, B columns, A actions, D features.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from triathlon.agents.agent import Decision
+from triathlon.agents.joint_actions import JointActions
+from triathlon.networks.backbone import Obs, State, device_of, map_obs
+from triathlon.networks.heads import QHeadConfig, make_q_head
+from triathlon.networks.normalization import ObsNorm
+from triathlon.networks.registry import BackboneConfig, make_backbone
+
+
+class QNetwork(nn.Module):
+    """A backbone with a head that values each action, by its expected return or by the distribution of it."""
+
+    def __init__(
+        self,
+        observation_space: gym.Space[Any],
+        num_actions: int,
+        backbone: BackboneConfig,
+        head: QHeadConfig,
+        normalize_obs: bool,
+    ) -> None:
+        super().__init__()
+        self.norm = ObsNorm(observation_space) if normalize_obs else None
+        self.backbone = make_backbone(backbone, observation_space)
+        self.head = make_q_head(num_actions, self.backbone.out_features, head)
+
+    def initial_state(self, batch_size: int) -> State:
+        """The memory before the first observation."""
+        return self.backbone.initial_state(batch_size)
+
+    def features(self, obs: Obs, state: State, is_first: Tensor) -> tuple[Tensor, State]:
+        """`obs [T, B, *obs]` to `features [T, B, D]` for the head, and the memory after the last row."""
+        return self.backbone(obs if self.norm is None else self.norm(obs), state, is_first)
+
+    def advance(self, obs: Obs, state: State, is_first: Tensor) -> State:
+        """The memory after these rows; free without a memory."""
+        if not state:
+            return state
+        return self.backbone.advance(obs if self.norm is None else self.norm(obs), state, is_first)
+
+
+class EpsilonGreedyPolicy:
+    """Takes the action of highest value, or with probability `epsilon` any legal one. Noisy heads draw new noise each row."""
+
+    records: tuple[str, ...] = ()
+
+    def __init__(self, network: QNetwork, actions: JointActions, generator: torch.Generator) -> None:
+        self.network, self.actions, self.generator = network, actions, generator
+        self.epsilon = 0.0
+        self._device = device_of(network)
+
+    def initial_state(self, batch_size: int) -> State:
+        return self.network.initial_state(batch_size)
+
+    @torch.inference_mode()
+    def act(
+        self, obs: Obs, state: State, is_first: Tensor, legal: Tensor | None = None, deterministic: bool = False
+    ) -> Decision:
+        if self._device.type != "cpu":
+            obs, is_first = map_obs(self._send, obs), self._send(is_first)
+            legal = None if legal is None else self._send(legal)
+        legal = None if legal is None else self.actions.legal(legal)
+        features, state = self.network.features(map_obs(lambda x: x.unsqueeze(0), obs), state, is_first.unsqueeze(0))
+        head = self.network.head
+        if deterministic:
+            head.eval()
+            action = head.q_values(features[0], legal).argmax(-1)
+            head.train()
+            return Decision(action, state)
+        head.resample(self.generator)
+        action = head.q_values(features[0], legal).argmax(-1)
+        if self.epsilon > 0.0:
+            action = self._explore(action, legal)
+        return Decision(action, state)
+
+    def _explore(self, action: Tensor, legal: Tensor | None) -> Tensor:
+        """Replace each action by a random legal one with probability epsilon."""
+        num_envs, generator = action.shape[0], self.generator
+        explore = torch.rand(num_envs, generator=generator, device=self._device) < self.epsilon
+        if legal is None:
+            other = torch.randint(self.actions.num_actions, (num_envs,), generator=generator, device=self._device)
+        else:
+            lots = torch.rand(legal.shape, generator=generator, device=self._device)
+            other = lots.masked_fill_(~legal, -1.0).argmax(-1)
+        return torch.where(explore, other, action)
+
+    def env_action(self, action: np.ndarray) -> np.ndarray:
+        return self.actions.to_env(action)
+
+    def weights(self) -> Tensor:
+        epsilon = torch.tensor([self.epsilon], device=self._device)
+        return torch.cat([*(x.detach().reshape(-1).float() for x in self._tensors()), epsilon])
+
+    def load_weights(self, weights: Tensor) -> None:
+        tensors = self._tensors()
+        *parts, epsilon = weights.split([*(x.numel() for x in tensors), 1])
+        with torch.no_grad():
+            for x, part in zip(tensors, parts, strict=True):
+                x.copy_(part.view(x.shape))
+        self.epsilon = float(epsilon)
+
+    def _tensors(self) -> list[Tensor]:
+        return [*self.network.parameters(), *self.network.buffers()]
+
+    def _send(self, x: Tensor) -> Tensor:
+        return x.to(self._device, non_blocking=True)

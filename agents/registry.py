@@ -1,0 +1,71 @@
+"""Which agents there are: the kind named in a configuration, its settings and its learner."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+from triathlon.agents.agent import Learner
+from triathlon.networks.errors import SettingError, nearest
+from triathlon.networks.registry import BackboneConfig
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """Settings that every agent has; each agent's own dataclass adds to them."""
+
+    kind: str = "ppo"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a learner needs to know of the run that it serves."""
+
+    observation_space: gym.Space[Any]
+    action_space: gym.Space[Any]
+    num_envs: int
+    total_steps: int
+    seed: np.random.SeedSequence
+    device: torch.device
+
+
+_KINDS = {"ppo": "triathlon.agents.ppo:PPO", "dqn": "triathlon.agents.dqn:DQN", "pqn": "triathlon.agents.pqn:PQN"}
+
+
+def kinds() -> tuple[str, ...]:
+    """The names of the agents."""
+    return tuple(_KINDS)
+
+
+def learner_class(kind: str) -> type[Any]:
+    """The learner class of a kind, imported when it is first asked for.
+
+    Raises:
+        SettingError: there is no such agent.
+    """
+    if kind not in _KINDS:
+        raise SettingError(f"agent.kind: no agent is called '{kind}'; there are {', '.join(_KINDS)}{nearest(kind, _KINDS)}")
+    module, _, name = _KINDS[kind].partition(":")
+    cls: type[Any] = getattr(importlib.import_module(module), name)
+    return cls
+
+
+def config_class(kind: str) -> type[AgentConfig]:
+    """The settings dataclass of a kind (the learner's `Config`)."""
+    cls: type[AgentConfig] = learner_class(kind).Config
+    return cls
+
+
+def make_learner(config: AgentConfig, backbone: BackboneConfig, task: Task) -> Learner:
+    """Build the learner that `config` describes on the backbone that `backbone` describes.
+
+    Raises:
+        SettingError: the agent cannot play the task's action space, or a setting does not fit the backbone.
+    """
+    learner: Learner = learner_class(config.kind)(config, backbone, task)
+    return learner

@@ -1,0 +1,242 @@
+"""Steps the environments with a policy and writes down what happened as segments.
+
+T rows in time, B environments, A actions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
+from torch import Tensor
+
+from triathlon.agents.agent import Decision, Policy
+from triathlon.agents.segment import Segment
+from triathlon.envs.errors import EnvError
+from triathlon.envs.state import restore, state_of
+from triathlon.networks.backbone import Obs, State
+
+Arrays: TypeAlias = "NDArray[Any] | dict[str, Arrays]"
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One finished episode as the environment scored it: undiscounted return and length in agent steps."""
+
+    episode_return: float
+    length: int
+
+
+class Collector:
+    """Owns the environments, the episodes under way and the policy's memory of them.
+
+    Environments follow `AutoresetMode.NEXT_STEP`: after an episode has ended, the next call to `step` ignores the action
+    and gives the first observation of a new episode.
+    """
+
+    def __init__(self, envs: VectorEnv[Any, Any, Any], policy: Policy, seed: int, state_period: int = 1) -> None:
+        self.envs, self.policy, self.state_period = envs, policy, state_period
+        self.num_envs = envs.num_envs
+        self.episodes: list[Episode] = []  # finished since the last `take_episodes`
+        self._done = np.zeros(self.num_envs, bool)  # the environments whose next step resets them
+        self._returns = np.zeros(self.num_envs)
+        self._lengths = np.zeros(self.num_envs, np.int64)
+        self.restart(seed)
+
+    def restart(self, seed: int) -> None:
+        """Begin new episodes everywhere; those under way are dropped."""
+        self._obs, info = self.envs.reset(seed=seed)
+        self._legal = info.get("action_mask")
+        self._is_first = np.ones(self.num_envs, bool)
+        self._state = self.policy.initial_state(self.num_envs)
+        self._begin(self._is_first)
+
+    def collect(self, num_rows: int) -> Segment:
+        """Play `num_rows` rows in every environment.
+
+        Raises:
+            EnvError: an environment failed, or gave a reward or an observation that is not finite.
+        """
+        rows = _Rows(num_rows, self.num_envs, self._obs, self._legal)
+        states: list[State] = []
+        for t in range(num_rows):
+            if t % self.state_period == 0:
+                states.append(self._state)
+            decision = self._look(rows, t)
+            rows.action(t, decision)
+            self._state = decision.state
+            self._step(rows, t, self.policy.env_action(rows.actions[t]))
+        if self.policy.records:  # the learner bootstraps from what the policy thinks of the last row, which is not played
+            rows.record(num_rows, self._look(rows, num_rows))
+        else:
+            rows.see(num_rows, self._obs, self._is_first, self._legal)
+        self._check_finite(rows)
+        stored = tuple(torch.stack(parts) for parts in zip(*states, strict=True))
+        return rows.segment(stored, self.state_period)
+
+    def take_episodes(self) -> list[Episode]:
+        """The episodes that ended since this was last asked."""
+        episodes, self.episodes = self.episodes, []
+        return episodes
+
+    def load_weights(self, weights: Tensor) -> None:
+        """Act with these weights from the next row on."""
+        self.policy.load_weights(weights)
+
+    def _look(self, rows: _Rows, t: int) -> Decision:
+        obs, is_first, legal = rows.see(t, self._obs, self._is_first, self._legal)
+        return self.policy.act(obs, self._state, is_first, legal)
+
+    def _step(self, rows: _Rows, t: int, action: NDArray[Any]) -> None:
+        try:
+            self._obs, reward, terminated, truncated, info = self.envs.step(action)
+        except EnvError:
+            raise
+        except Exception as error:
+            name = self.envs.spec.id if self.envs.spec else type(self.envs).__name__
+            raise EnvError(f"env {name}: step raised {type(error).__name__}: {error}") from error
+        rows.rewards[t] = reward
+        rows.terminated[t] = terminated
+        self._legal = info.get("action_mask")
+        self._returns += reward
+        self._lengths += ~self._done
+        self._is_first = self._done
+        self._done = np.logical_or(terminated, truncated)
+        if self._done.any():
+            for i in np.flatnonzero(self._done):
+                self.episodes.append(Episode(float(self._returns[i]), int(self._lengths[i])))
+            self._begin(self._done)
+
+    def _begin(self, where: NDArray[np.bool_]) -> None:
+        self._returns[where] = 0.0
+        self._lengths[where] = 0
+
+    def _check_finite(self, rows: _Rows) -> None:
+        for name, array in (("reward", rows.rewards), *_leaves(rows.obs, "observation")):
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                t, column = (int(i[0]) for i in np.nonzero(~np.isfinite(array))[:2])
+                env = self.envs.spec.id if self.envs.spec else type(self.envs).__name__
+                raise EnvError(f"env {env}: environment {column} gave a {name} that is not finite (row {t}); "
+                               "nothing was learned from it")
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """All that is needed to go on to the bit, or None if the environments cannot tell their state."""
+        envs = state_of(self.envs)
+        if envs is None:
+            return None
+        return {
+            "envs": envs,
+            "obs": self._obs,
+            "legal": self._legal,
+            "is_first": self._is_first,
+            "done": self._done,
+            "returns": self._returns,
+            "lengths": self._lengths,
+            "state": list(self._state),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        restore(self.envs, state["envs"])
+        self._obs, self._legal = state["obs"], state["legal"]
+        self._is_first, self._done = state["is_first"], state["done"]
+        self._returns, self._lengths = state["returns"], state["lengths"]
+        self._state = tuple(state["state"])
+
+
+class _Rows:
+    """The arrays that one segment is written into, row by row; numpy, because its small writes cost a tenth of torch's."""
+
+    def __init__(self, num_rows: int, num_envs: int, obs: Any, legal: Any) -> None:
+        shape = (num_rows + 1, num_envs)
+        self.obs = _allocate(num_rows + 1, obs)
+        self.actions: NDArray[Any] = np.empty(0)  # its shape is known at the first decision
+        self.rewards = np.zeros(shape, np.float32)
+        self.terminated = np.zeros(shape, bool)
+        self.is_first = np.zeros(shape, bool)
+        self.legal = None if legal is None else np.ones((*shape, *legal.shape[1:]), bool)
+        self.extras: dict[str, NDArray[Any]] = {}
+        self._num_rows = num_rows
+        self._obs = _tensors(self.obs)
+        self._is_first = torch.from_numpy(self.is_first)
+        self._legal = None if self.legal is None else torch.from_numpy(self.legal)
+
+    def see(self, t: int, obs: Any, is_first: NDArray[np.bool_], legal: Any) -> tuple[Obs, Tensor, Tensor | None]:
+        """Write what was seen at row t; returns it as views for the policy."""
+        _write(self.obs, t, obs)
+        self.is_first[t] = is_first
+        if self.legal is not None and legal is not None:
+            self.legal[t] = legal
+        return _row(self._obs, t), self._is_first[t], None if self._legal is None else self._legal[t]
+
+    def action(self, t: int, decision: Decision) -> None:
+        """Write what was decided at row t."""
+        action = decision.action.cpu().numpy()
+        if t == 0:
+            self.actions = np.zeros((self._num_rows + 1, *action.shape), action.dtype)
+        self.actions[t] = action
+        self.record(t, decision)
+
+    def record(self, t: int, decision: Decision) -> None:
+        """Write the extras of row t."""
+        for name, value in decision.extras.items():
+            if t == 0:
+                self.extras[name] = np.zeros((self._num_rows + 1, *value.shape), np.float32)
+            self.extras[name][t] = value.cpu().numpy()
+
+    def segment(self, state: State, state_period: int) -> Segment:
+        """All of it as a segment that shares this memory."""
+        return Segment(
+            obs=self._obs,
+            action=torch.from_numpy(self.actions),
+            reward=torch.from_numpy(self.rewards),
+            terminated=torch.from_numpy(self.terminated),
+            is_first=self._is_first,
+            legal=self._legal,
+            extras={name: torch.from_numpy(value) for name, value in self.extras.items()},
+            state=state,
+            state_period=state_period,
+        )
+
+
+def _allocate(num_rows: int, obs: Any) -> Any:
+    if isinstance(obs, dict):
+        return {key: _allocate(num_rows, value) for key, value in obs.items()}
+    dtype = np.float32 if obs.dtype == np.float64 else obs.dtype  # networks compute in float32
+    return np.empty((num_rows, *obs.shape), dtype)
+
+
+def _write(rows: Any, t: int, obs: Any) -> None:
+    if isinstance(rows, dict):
+        for key, value in rows.items():
+            _write(value, t, obs[key])
+    else:
+        rows[t] = obs
+
+
+def _tensors(rows: Any) -> Any:
+    return {key: _tensors(value) for key, value in rows.items()} if isinstance(rows, dict) else torch.from_numpy(rows)
+
+
+def _row(rows: Any, t: int) -> Any:
+    return {key: _row(value, t) for key, value in rows.items()} if isinstance(rows, dict) else rows[t]
+
+
+def _leaves(obs: Any, name: str) -> list[tuple[str, NDArray[Any]]]:
+    if isinstance(obs, dict):
+        return [leaf for key, value in obs.items() for leaf in _leaves(value, f"{name}['{key}']")]
+    return [(name, obs)]
+
+
+def policy_batch(obs: Any) -> Obs:
+    """One row of numpy observations `[B, *obs]` as tensors in the precision that networks compute in."""
+    if isinstance(obs, dict):
+        return {key: policy_batch(value) for key, value in obs.items()}
+    return torch.from_numpy(np.ascontiguousarray(obs, np.float32 if obs.dtype == np.float64 else obs.dtype))
+
+
+

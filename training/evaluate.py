@@ -1,0 +1,73 @@
+"""Plays whole episodes with a trained policy and says how well it did.
+
+B environments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
+
+from triathlon.agents.agent import Policy
+from triathlon.training.collector import policy_batch
+
+
+@dataclass(slots=True)
+class Evaluation:
+    """Returns and lengths (agent steps) of whole episodes, in the order in which they ended."""
+
+    returns: list[float] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+
+
+def evaluate(
+    policy: Policy,
+    envs: VectorEnv[Any, Any, Any],
+    num_episodes: int,
+    seed: int,
+    deterministic: bool = True,
+    on_step: Callable[[NDArray[np.bool_]], None] | None = None,
+) -> Evaluation:
+    """Play `num_episodes` whole episodes in `envs`, seeded with `seed`.
+
+    Each environment has its share of the episodes to play, so that short episodes do not crowd out long ones.
+    `on_step(active [B])` is called after every reset and step, for a caller that films the environments.
+    """
+    num_envs = envs.num_envs
+    quota = np.full(num_envs, num_episodes // num_envs)
+    quota[: num_episodes % num_envs] += 1
+    obs, info = envs.reset(seed=seed)
+    state = policy.initial_state(num_envs)
+    is_first, done = np.ones(num_envs, bool), np.zeros(num_envs, bool)
+    returns, lengths, result = np.zeros(num_envs), np.zeros(num_envs, np.int64), Evaluation()
+    if on_step is not None:
+        on_step(quota > 0)
+    while quota.any():
+        mask = info.get("action_mask")
+        decision = policy.act(
+            policy_batch(obs),
+            state,
+            torch.from_numpy(is_first),
+            None if mask is None else torch.from_numpy(np.asarray(mask, bool)),
+            deterministic=deterministic,
+        )
+        state = decision.state
+        obs, reward, terminated, truncated, info = envs.step(policy.env_action(decision.action.cpu().numpy()))
+        returns += reward
+        lengths += ~done
+        is_first, done = done, np.logical_or(terminated, truncated)
+        for i in np.flatnonzero(done):
+            if quota[i] > 0:
+                result.returns.append(float(returns[i]))
+                result.lengths.append(int(lengths[i]))
+                quota[i] -= 1
+            returns[i], lengths[i] = 0.0, 0
+        if on_step is not None:
+            on_step(quota > 0)
+    return result

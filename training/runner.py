@@ -1,0 +1,275 @@
+"""The only loop: collect, update, log, evaluate, save."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from triathlon.agents.agent import Metrics, Policy
+from triathlon.agents.registry import Task, make_learner
+from triathlon.agents.segment import Segment
+from triathlon.envs.make import make_envs
+from triathlon.training import checkpoint
+from triathlon.training.collector import Collector, Episode
+from triathlon.training.config import Experiment
+from triathlon.training.errors import RunError
+from triathlon.training.evaluate import evaluate
+from triathlon.training.logger import Logger
+from triathlon.training.progress import Progress
+
+EVALUATION_SEED = 1_000_000_007  # far from any seed that a person trains with
+
+
+@dataclass(slots=True)
+class Result:
+    """How a run ended: environment steps and seconds of training, and the checkpoint to use."""
+
+    num_steps: int
+    seconds: float
+    checkpoint: Path
+    interrupted: bool
+    recent_returns: list[float] = field(default_factory=list)
+
+
+class Run:
+    """One training run in one folder. `train` plays it to its end; a run can be made from a checkpoint and go on."""
+
+    def __init__(self, experiment: Experiment, folder: Path, resume: bool = False) -> None:
+        self.experiment, self.folder = experiment, folder
+        seeds = np.random.SeedSequence(experiment.seed).spawn(3)
+        self._env_seeds = np.random.default_rng(seeds[0])
+        self.device = pick_device(experiment.device)
+        torch.set_num_threads(experiment.num_threads or num_threads(self.device))
+        self.envs = make_envs(experiment.env)
+        self.task = Task(
+            observation_space=self.envs.single_observation_space,
+            action_space=self.envs.single_action_space,
+            num_envs=self.envs.num_envs,
+            total_steps=experiment.total_steps,
+            seed=seeds[1],
+            device=self.device,
+        )
+        self.learner = make_learner(experiment.agent, experiment.backbone, self.task)
+        self.collector = Collector(self.envs, self.learner.policy, self._next_env_seed(), self.learner.state_period)
+        self.eval_envs: Any = None
+        self.num_steps, self.best_score, self.seconds = 0, -np.inf, 0.0
+        self.recent: deque[Episode] = deque(maxlen=100)
+        if resume:
+            self._load()
+        self.logger = Logger(folder, experiment.logging, env_id=experiment.env.id, resume_step=self.num_steps)
+        self._interrupted = False
+
+    def train(self) -> Result:
+        """Collect and learn until the step budget is spent or somebody asks for a stop; both end with a checkpoint."""
+        experiment, learner = self.experiment, self.learner
+        due = {
+            name: Due(period, self.num_steps)
+            for name, period in (
+                ("log", experiment.logging.period),
+                ("evaluate", experiment.evaluation.period),
+                ("save", experiment.checkpoint.period or max(1, experiment.total_steps // 10)),
+            )
+        }
+        started, steps_then = time.perf_counter() - self.seconds, self.num_steps
+        with self._stoppable(), Progress(experiment.total_steps, self.num_steps) as progress:
+            while self.num_steps < experiment.total_steps and not self._interrupted:
+                segment = self.collector.collect(learner.num_rows)
+                metrics = learner.update(segment)
+                self.num_steps += segment.num_steps
+                self._take_episodes()
+                progress.update(self.num_steps, self.recent)
+                if due["log"].now(self.num_steps):
+                    self.seconds = time.perf_counter() - started
+                    self._log(segment, metrics, (self.num_steps - steps_then))
+                if due["evaluate"].now(self.num_steps):
+                    self._evaluate()
+                if due["save"].now(self.num_steps):
+                    self._save("last", with_experience=experiment.checkpoint.replay)
+            self.seconds = time.perf_counter() - started
+            if due["evaluate"].period and not self._interrupted:
+                self._evaluate()
+            path = self._save("last", with_experience=experiment.checkpoint.replay)
+        return Result(self.num_steps, self.seconds, path, self._interrupted, [e.episode_return for e in self.recent])
+
+    def close(self) -> None:
+        """Close environments and files."""
+        self.logger.close()
+        self.envs.close()
+        if self.eval_envs is not None:
+            self.eval_envs.close()
+
+    # --- what is written down -----------------------------------------------------------------------------------------
+
+    def _take_episodes(self) -> None:
+        episodes = self.collector.take_episodes()
+        if episodes:
+            self.recent.extend(episodes)
+            self.logger.episodes(
+                [e.episode_return for e in episodes], [e.length for e in episodes], self.num_steps
+            )
+
+    def _log(self, segment: Segment, metrics: Metrics, steps_now: int) -> None:
+        scalars = {"time/fps": steps_now / max(self.seconds, 1e-9), "time/time_elapsed": self.seconds}
+        if self.recent:
+            scalars["rollout/ep_rew_mean"] = float(np.mean([e.episode_return for e in self.recent]))
+            scalars["rollout/ep_len_mean"] = float(np.mean([e.length for e in self.recent]))
+        for name, value in metrics.items():
+            if isinstance(value, Tensor) and value.dim():
+                self.logger.histogram(f"train/{name}", value.detach().cpu().numpy(), self.num_steps)
+            else:
+                tag = name if "/" in name else f"train/{name}"
+                scalars[tag] = float(value)
+        self.logger.scalars(scalars, self.num_steps)
+        self.logger.histogram("rollout/actions", segment.action[:-1].numpy(), self.num_steps)
+
+    def _evaluate(self) -> None:
+        config = self.experiment.evaluation
+        if self.eval_envs is None:
+            self.eval_envs = make_envs(self.experiment.env, min(config.num_envs, config.num_episodes))
+        played = evaluate(
+            self.learner.policy, self.eval_envs, config.num_episodes, EVALUATION_SEED, config.deterministic
+        )
+        score = float(np.mean(played.returns))
+        self.logger.scalars(
+            {"eval/mean_reward": score, "eval/mean_ep_length": float(np.mean(played.lengths))}, self.num_steps
+        )
+        if score >= self.best_score:
+            self.best_score = score
+            self._save("best", with_experience=False)
+
+    # --- checkpoints --------------------------------------------------------------------------------------------------
+
+    def _save(self, name: str, with_experience: bool) -> Path:
+        path = self.folder / "checkpoints" / f"{name}.safetensors"
+        state: dict[str, Any] = {
+            "learner": self.learner.state_dict(with_experience),
+            "num_steps": self.num_steps,
+            "env": self.experiment.env.id,
+        }
+        if name == "last":
+            collector = self.collector.state_dict()
+            if collector is None:  # the environments cannot tell their state: both this run and a resumed one begin anew
+                seed = self._next_env_seed()
+                self.collector.restart(seed)
+                collector = {"restart": seed}
+            state |= {
+                "collector": collector,
+                "best_score": self.best_score,
+                "seconds": self.seconds,
+                "env_seeds": self._env_seeds.bit_generator.state,
+                "recent": [[e.episode_return, e.length] for e in self.recent],
+            }
+        checkpoint.save(path, state)
+        return path
+
+    def _load(self) -> None:
+        state = load_checkpoint(self.folder / "checkpoints" / "last.safetensors", self.experiment)
+        self.learner.load_state_dict(state["learner"])
+        self.num_steps, self.best_score, self.seconds = state["num_steps"], state["best_score"], state["seconds"]
+        self._env_seeds.bit_generator.state = state["env_seeds"]
+        self.recent.extend(Episode(r, int(n)) for r, n in state["recent"])
+        if "restart" in state["collector"]:
+            self.collector.restart(state["collector"]["restart"])
+        else:
+            self.collector.load_state_dict(state["collector"])
+
+    def _next_env_seed(self) -> int:
+        return int(self._env_seeds.integers(2**31))
+
+    @contextmanager
+    def _stoppable(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM end the run after the update under way; a second Ctrl-C ends it at once."""
+
+        def stop(number: int, _: object) -> None:
+            if self._interrupted and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self._interrupted = True
+
+        before = {}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                before[number] = signal.signal(number, stop)
+            except ValueError:  # not the main thread: whoever runs it there stops it by other means
+                break
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class Due:
+    """Says when a period of environment steps has passed; `None` never does."""
+
+    def __init__(self, period: int | None, num_steps: int) -> None:
+        self.period = period
+        self._next = num_steps + (period or 0)
+
+    def now(self, num_steps: int) -> bool:
+        """True once for each period that `num_steps` has passed."""
+        if self.period is None or num_steps < self._next:
+            return False
+        self._next += self.period * ((num_steps - self._next) // self.period + 1)
+        return True
+
+
+def load_checkpoint(path: Path, experiment: Experiment) -> dict[str, Any]:
+    """The state in a checkpoint of this experiment's environment.
+
+    Raises:
+        RunError: no such file, damaged, or a checkpoint of another environment.
+    """
+    state = checkpoint.load(path)
+    if state.get("env") != experiment.env.id:
+        raise RunError(
+            f"{path} is a checkpoint of {state.get('env', 'something that is no agent')}, not of {experiment.env.id} (env.id)"
+        )
+    return state
+
+
+def load_policy(path: Path, experiment: Experiment) -> Policy:
+    """The policy of a checkpoint, ready to act on the experiment's device."""
+    envs = make_envs(experiment.env, 1)
+    device = pick_device(experiment.device)
+    task = Task(
+        observation_space=envs.single_observation_space,
+        action_space=envs.single_action_space,
+        num_envs=experiment.env.num_envs,
+        total_steps=experiment.total_steps,
+        seed=np.random.SeedSequence(experiment.seed),
+        device=device,
+    )
+    envs.close()
+    torch.set_num_threads(experiment.num_threads or num_threads(device))
+    learner = make_learner(experiment.agent, experiment.backbone, task)
+    learner.load_state_dict(load_checkpoint(path, experiment)["learner"])
+    return learner.policy
+
+
+def pick_device(device: str) -> torch.device:
+    """The device that a configuration names; `auto` is a GPU if there is one.
+
+    Raises:
+        RunError: the named device is not there.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if (device == "cuda" and not torch.cuda.is_available()) or (device == "mps" and not torch.backends.mps.is_available()):
+        raise RunError(f"device: this machine has no '{device}' that PyTorch can use; set device: cpu or auto")
+    return torch.device(device)
+
+
+def num_threads(device: torch.device) -> int:
+    """CPU threads for PyTorch: all cores; small operations do not use them, large ones gain."""
+    return 1 if device.type != "cpu" else max(1, len(os.sched_getaffinity(0)))
