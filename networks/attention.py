@@ -19,7 +19,7 @@ def check_heads(width: int, num_heads: int, who: str) -> None:
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention and a feed-forward network, each after a LayerNorm (Xiong et al. 2020, "On Layer Normalization")."""
+    """Self-attention and a feed-forward network, each after a LayerNorm (Xiong et al. 2020, "Layer Normalization")."""
 
     def __init__(self, width: int, num_heads: int, feedforward_size: int) -> None:
         super().__init__()

@@ -19,8 +19,8 @@ from triathlon.networks.spaces import Layout
 
 PositiveInts = tuple[Annotated[int, Gt(0)], ...]
 
-# (channels, kernel sizes, strides). Mnih et al. 2015, "Human-level control", Methods; the second, for pictures too small
-# for those strides, is that of Young & Tian 2019, "MinAtar", with one layer more.
+# (channels, kernel sizes, strides). Mnih et al. 2015, "Human-level control", Methods; the second, for pictures too
+# small for those strides, is that of Young & Tian 2019, "MinAtar", with one layer more.
 NATURE = ((32, 64, 64), (8, 4, 3), (4, 2, 1))
 SMALL = ((16, 32), (3, 3), (1, 1))
 SMALLEST_FOR_NATURE = 36  # pixels
@@ -64,8 +64,8 @@ class CNN(Backbone):
         for channels, kernel, stride in zip(*named, strict=True):
             if min(height, width) < kernel:
                 raise SettingError(
-                    f"cnn: a picture of {self.read.height} x {self.read.width} is too small for kernel_sizes {named[1]} "
-                    f"with strides {named[2]}; use smaller ones, or kind: mlp"
+                    f"cnn: a picture of {self.read.height} x {self.read.width} is too small for "
+                    f"kernel_sizes {named[1]} with strides {named[2]}; use smaller ones, or kind: mlp"
                 )
             self.convolutions.append(orthogonal(nn.Conv2d(inputs, channels, kernel, stride)))
             height, width, inputs = (height - kernel) // stride + 1, (width - kernel) // stride + 1, channels

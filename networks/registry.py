@@ -128,6 +128,9 @@ def _import(path: str) -> tuple[type[Backbone], type[BackboneConfig]]:
     return backbone, make_dataclass(config.__name__, [kind], bases=(config,), frozen=True)
 
 
+SMALLEST_IMAGE = 5  # pixels: two convolutions of 3 x 3 leave one
+
+
 def _for_space(space: gymnasium.Space[Any]) -> BackboneConfig:
     """The encoder that fits a space."""
     spaces = gymnasium.spaces
@@ -136,7 +139,8 @@ def _for_space(space: gymnasium.Space[Any]) -> BackboneConfig:
     elif isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
         kind = "tokens"
     else:
-        kind = "mlp" if image_size(space) is None else "cnn"
+        size = image_size(space)
+        kind = "mlp" if size is None or min(size) < SMALLEST_IMAGE else "cnn"
     return config_class(kind)()
 
 

@@ -66,11 +66,11 @@ class Tokens(Backbone):
         x = self.embedding(tokens.reshape(rows * columns, -1) + self.offsets)  # [T * B, n, E]
         if self.mixer is not None:
             x = self.mixer(x)
-        if self._join == "concat":
-            x = x.flatten(1)
-        else:
-            x = x.sum(1) if self._join == "sum" else x.mean(1)
-        return x.view(rows, columns, -1), ()
+        if self._join == "sum":
+            x = x.sum(1)
+        elif self._join == "mean":
+            x = x.mean(1)
+        return x.reshape(rows, columns, -1), ()
 
 
 __all__ = ["Tokens", "TokensConfig"]
