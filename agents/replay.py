@@ -152,8 +152,8 @@ class Replay:
         if num_rows >= self._num_ring_rows:
             raise SettingError(
                 f"capacity {self.capacity} of the replay holds {self._num_ring_rows - 1} rows of {self._num_columns} "
-                f"environments, fewer than the {num_rows} added at once: raise capacity to {num_rows * self._num_columns} "
-                "or more"
+                f"environments, fewer than the {num_rows} added at once: "
+                f"raise capacity to {num_rows * self._num_columns} or more"
             )
         if self._ready > self._first and self._row_of(self._ready - 1) == self._head - 1:
             # The row behind this start is about to be replaced: whether it was played is decided once more.
@@ -161,7 +161,7 @@ class Replay:
             self._num_sampleable -= int(self._playable(self._ready, self._ready + 1).sum())
         new_head = self._head + num_rows
         starts = self._choose_starts(segment)
-        self._drop_starts(new_head, self._end + len(starts))
+        self._drop_starts(new_head)
         slots = np.arange(self._head, new_head + 1) % self._num_ring_rows
         for name, values in _columns_of(segment).items():
             self._rows[name].reshape(self._num_ring_rows, self._num_columns, *values.shape[2:])[slots] = values
@@ -175,23 +175,22 @@ class Replay:
         self._ready_starts()
 
     def _choose_starts(self, segment: Segment) -> Index:
-        """The rows of the segment that become starts."""
+        """The rows of the segment that become starts; `_start_period` apart, so that there is room for all states."""
         if self._start_row is None:
             return np.arange(segment.num_rows)
         chosen: list[int] = []
-        last = int(self._row_of(self._end - 1)) - self._head if self._end else -self.state_period
+        last = int(self._row_of(self._end - 1)) - self._head if self._end else -self._start_period
         for row in range(0, segment.num_rows, segment.state_period)[: len(segment.state[0])]:
-            if row - last >= self.state_period:
+            if row - last >= self._start_period:
                 chosen.append(row)
                 last = row
         return np.array(chosen, np.int64)
 
-    def _drop_starts(self, new_head: int, new_end: int) -> None:
-        """Forget the starts whose rows, or whose place, the coming rows take."""
+    def _drop_starts(self, new_head: int) -> None:
+        """Forget the starts whose rows the coming rows replace."""
         num_lost_rows = self._oldest(new_head) - self._oldest(self._head)
         oldest = self._row_of(np.arange(self._first, min(self._first + num_lost_rows, self._end)))
-        num_lost = int((oldest < self._oldest(new_head)).sum())
-        keep_from = max(self._first + num_lost, new_end - self._num_ring_starts)
+        keep_from = self._first + int((oldest < self._oldest(new_head)).sum())
         self._num_sampleable -= int(self._playable(self._first, min(keep_from, self._ready)).sum())
         if self._tree is not None and keep_from > self._first:
             self._tree.set(self._leaves(self._first, keep_from).ravel(), 0.0)

@@ -1,4 +1,4 @@
-"""T rows, B columns. Literal numbers are worked out beside the test; properties are held against slow, obvious loops."""
+"""T rows, B columns. Literal numbers are worked out beside the test; properties are held against obvious loops."""
 
 from __future__ import annotations
 
