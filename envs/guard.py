@@ -61,6 +61,10 @@ class GuardedVectorEnv(VectorWrapper):
         except Exception as error:
             raise self._explained("step", error) from error
 
+    def render(self) -> tuple[Any, ...] | None:
+        with explain(self.name, "be drawn"):
+            return self.env.render()
+
     def _explained(self, doing: str, error: Exception) -> EnvError:
         if isinstance(error, EnvError):
             return error

@@ -21,7 +21,8 @@ from triathlon.envs.errors import EnvError
 NAMESPACES: dict[str, str] = {"MinAtar": "triathlon.envs.minatar"}
 
 # What must be importable before an environment of a Gymnasium package can be made, and the extra that brings it.
-EXTRAS = {"box2d": ("Box2D", "box2d"), "mujoco": ("mujoco", "mujoco"), "phys2d": ("jax", "jax")}
+EXTRAS = {"box2d": ("Box2D", "box2d"), "mujoco": ("mujoco", "mujoco")}
+DRAWN_BY_PYGAME = {"classic_control": "classic", "box2d": "box2d", "toy_text": "classic"}
 
 
 def find(name: str) -> EnvSpec:
@@ -59,18 +60,26 @@ def load(name: str) -> Any:
     return found
 
 
-def missing_extra(spec: EnvSpec) -> str | None:
+def missing_extra(spec: EnvSpec, render: bool = False) -> str | None:
     """The sentence that names the extra an environment needs, if what it needs is not installed."""
     entry_point = spec.entry_point or spec.vector_entry_point
     package = re.match(r"gymnasium\.envs\.(\w+)", entry_point) if isinstance(entry_point, str) else None
-    if package is None or package[1] not in EXTRAS:
+    if package is None:
         return None
-    module, extra = EXTRAS[package[1]]
+    needed = [EXTRAS[package[1]]] if package[1] in EXTRAS else []
+    if render and package[1] in DRAWN_BY_PYGAME:
+        needed.append(("pygame", DRAWN_BY_PYGAME[package[1]]))
+    for module, extra in needed:
+        if not _is_installed(module):
+            return needs_extra(spec.id, module, extra)
+    return None
+
+
+def _is_installed(module: str) -> bool:
     try:
-        installed = importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):
-        installed = False
-    return None if installed else needs_extra(spec.id, module, extra)
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # what is left where an import was blocked or half undone
+        return False
 
 
 def needs_extra(name: str, module: str, extra: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import gymnasium as gym
 from annotated_types import Ge
@@ -71,6 +71,10 @@ def make_envs(config: EnvConfig, num_envs: int | None = None, render: bool = Fal
     num_envs = config.num_envs if num_envs is None else num_envs
     if num_envs < 1:
         raise EnvError(f"num_envs must be at least 1, found {num_envs}")
+    if config.vectorization not in get_args(Vectorization):
+        raise EnvError(
+            f"vectorization must be one of {', '.join(get_args(Vectorization))}, found {config.vectorization!r}"
+        )
     render_mode = "rgb_array" if render else None
     found: VectorEnv[Any, Any, Any] | str = "sync or process was asked for"
     if config.vectorization in ("auto", "vector_entry_point"):
@@ -90,13 +94,20 @@ def make_envs(config: EnvConfig, num_envs: int | None = None, render: bool = Fal
 
 
 def _make_single(config: EnvConfig, render_mode: str | None) -> gym.Env[Any, Any]:
-    spec = _usable_spec(config)
+    spec = _usable_spec(config, render_mode)
     if spec.entry_point is None:
         raise EnvError(f"{config.id} is a vector environment only: it cannot be made single, for sync, or for watching")
     wrappers = [_wrapper(name) for name in config.wrappers]
     arguments = dict(config.kwargs) | ({} if render_mode is None else {"render_mode": render_mode})
+    with _explain_making(config):
+        creator = spec.entry_point
+        creator = load_env_creator(creator) if isinstance(creator, str) else creator
+    modes = getattr(creator, "metadata", {}).get("render_modes")
+    # Gymnasium itself shows in a window what is drawn as an array.
+    if render_mode is not None and modes is not None and not {render_mode, "rgb_array"} & set(modes):
+        raise EnvError(f"{config.id} cannot be drawn as {render_mode}; its render modes are {list(modes)}")
     # Gymnasium's own checker costs a tenth of a step and warns where we give errors.
-    with _explain_making(config, spec):
+    with _explain_making(config):
         env = gym.make(spec, max_episode_steps=config.max_episode_steps, disable_env_checker=True, **arguments)
     for name, wrapper in zip(config.wrappers, wrappers, strict=True):
         with explain(config.id, f"be wrapped in {name}"):
@@ -108,12 +119,12 @@ def _make_single(config: EnvConfig, render_mode: str | None) -> gym.Env[Any, Any
 
 def _make_from_entry_point(config: EnvConfig, num_envs: int, render_mode: str | None) -> VectorEnv[Any, Any, Any] | str:
     """The environment's own vector version, or why it cannot serve."""
-    spec = _usable_spec(config)
+    spec = _usable_spec(config, render_mode)
     if spec.vector_entry_point is None:
         return "it has no vector entry point"
     if config.wrappers or spec.additional_wrappers:
         return "wrappers apply to single environments"
-    with _explain_making(config, spec):
+    with _explain_making(config):
         creator = spec.vector_entry_point
         creator = load_env_creator(creator) if isinstance(creator, str) else creator
     arguments = spec.kwargs | config.kwargs | ({} if render_mode is None else {"render_mode": render_mode})
@@ -128,7 +139,7 @@ def _make_from_entry_point(config: EnvConfig, num_envs: int, render_mode: str | 
         return f"it takes no {', '.join(unknown)}"
     if "autoreset_mode" in parameters:
         arguments["autoreset_mode"] = AutoresetMode.NEXT_STEP
-    with _explain_making(config, spec):
+    with _explain_making(config):
         envs = creator(num_envs=num_envs, **arguments)
     if envs.metadata.get("autoreset_mode") != AutoresetMode.NEXT_STEP:
         envs.close()
@@ -138,9 +149,9 @@ def _make_from_entry_point(config: EnvConfig, num_envs: int, render_mode: str | 
     return envs
 
 
-def _usable_spec(config: EnvConfig) -> EnvSpec:
+def _usable_spec(config: EnvConfig, render_mode: str | None) -> EnvSpec:
     spec = find(config.id)
-    if (sentence := missing_extra(spec)) is not None:
+    if (sentence := missing_extra(spec, render=render_mode is not None)) is not None:
         raise EnvError(sentence)
     for name in ("render_mode", "num_envs", "max_episode_steps"):
         if name in config.kwargs:
@@ -156,7 +167,7 @@ def _wrapper(name: str) -> Any:
 
 
 @contextmanager
-def _explain_making(config: EnvConfig, spec: EnvSpec) -> Iterator[None]:
+def _explain_making(config: EnvConfig) -> Iterator[None]:
     try:
         yield
     except EnvError:
