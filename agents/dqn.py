@@ -14,6 +14,7 @@ import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
+from triathlon.agents.adam import Adam
 from triathlon.agents.agent import Metrics
 from triathlon.agents.joint_actions import JointActions
 from triathlon.agents.q_losses import Target, q_loss, rows_at
@@ -88,8 +89,8 @@ class DQN:
             ).to(task.device)
         self.target = copy.deepcopy(self.network).requires_grad_(False)
         self.flat, self._flat_target = FlatParameters(self.network), FlatParameters(self.target)
-        self.optimizer = torch.optim.Adam(
-            [self.flat.parameter], lr=config.learning_rate, eps=config.adam_eps, fused=True
+        self.optimizer = Adam(
+            self.flat.data, self.flat.grad, config.learning_rate, config.adam_eps, config.max_grad_norm
         )
         self.policy = EpsilonGreedyPolicy(self.network, actions, torch_generator(act_seed, task.device))
         self._actions, self._device = actions, task.device
@@ -115,6 +116,10 @@ class DQN:
         rows = -(-config.train_period // task.num_envs)
         self.num_rows = -(-rows // self.state_period) * self.state_period
         self.reward_scaler = RewardScaler(task.num_envs, config.gamma) if config.normalize_reward else None
+        # Targets of several updates can be computed together where neither the target network, nor the network that
+        # chooses the action, nor the priorities change between them.
+        together = config.tau == 1.0 and not config.double and not config.prioritized and not config.head.noisy and not remembers
+        self._max_updates_at_once = 16 if together else 1
         self._total_steps = task.total_steps
         self._num_steps = self._num_updates = 0
         self._owed = 0.0  # updates that the steps so far have earned
@@ -132,8 +137,9 @@ class DQN:
         self._owed += num_new * config.gradient_steps / config.train_period
         metrics: Metrics = {}
         while self._owed >= 1.0:
-            self._owed -= 1.0
-            metrics = self._learn(self.replay.sample(config.batch_size, self._beta()))
+            num_updates = min(int(self._owed), self._max_updates_at_once)
+            self._owed -= num_updates
+            metrics = self._learn(num_updates)
         if config.tau == 1.0 and self._num_steps >= self._next_target_update:
             self._next_target_update = self._num_steps + config.target_period
             self._flat_target.load(self.flat.data)
@@ -154,56 +160,52 @@ class DQN:
         explored = min(1.0, progress / config.exploration_fraction) if config.exploration_fraction else 1.0
         self.policy.epsilon = config.initial_epsilon + explored * (config.final_epsilon - config.initial_epsilon)
         if config.anneal_learning_rate:
-            self.optimizer.param_groups[0]["lr"] = config.learning_rate * (1.0 - progress)
+            self.optimizer.learning_rate = config.learning_rate * (1.0 - progress)
 
     def _beta(self) -> float:
         progress = min(1.0, self._num_steps / self._total_steps)
         return self.config.priority_beta + progress * (1.0 - self.config.priority_beta)
 
-    def _learn(self, sample: Sample) -> Metrics:
-        """One gradient step on a sample; new priorities for it."""
-        config = self.config
-        index, sample = sample.index, sample.to(self._device)
-        self.network.head.resample(self._generator)
+    def _learn(self, num_updates: int) -> Metrics:
+        """Gradient steps on samples drawn together, the targets of all of them computed in one pass."""
+        config, network, size = self.config, self.network, self.config.batch_size
+        drawn = self.replay.sample(num_updates * size, self._beta())
+        index, drawn = drawn.index, drawn.to(self._device)
+        network.head.resample(self._generator)
         self.target.head.resample(self._generator)
-        target = self._target(sample)
-        output = self._output(sample)
-        action = sample.segment.action[self.burn_in : self.burn_in + self.length]
-        loss_rows, td_error = q_loss(self.network.head, output, action, target, config.loss == "huber")
-        mask = sample.mask.to(loss_rows.dtype)
-        loss = (sample.weights * (loss_rows * mask).sum(0) / mask.sum(0).clamp(min=1.0)).mean()
-
-        self.flat.zero_grad()
-        loss.backward()
-        norm = torch.linalg.vector_norm(self.flat.grad)
-        self.flat.grad.mul_((config.max_grad_norm / (norm + 1e-6)).clamp(max=1.0))
-        self.optimizer.step()
-        self._num_updates += 1
-        if config.tau < 1.0:
-            self._flat_target.data.lerp_(self.flat.data, config.tau)
+        targets, segment = self._targets(drawn), drawn.segment
+        trained = slice(self.burn_in, self.burn_in + self.length)
+        state = drawn.state
+        if self.burn_in:
+            with torch.no_grad():
+                state = network.advance(map_obs(lambda x: x[: self.burn_in], segment.obs), state, segment.is_first[: self.burn_in])
+        # A weighted sum over rows is the mean over samples of the mean over a sample's valid rows.
+        weights = drawn.weights * drawn.mask / (drawn.mask.sum(0).clamp(min=1) * size)
+        for i in range(num_updates):
+            part = slice(i * size, (i + 1) * size)
+            obs = map_obs(lambda x, part=part: x[trained, part], segment.obs)
+            features, _ = network.features(obs, tuple(s[part] for s in state), segment.is_first[trained, part])
+            output = network.head(features, self._generator)
+            action, target = segment.action[trained, part], targets.select(part)
+            loss_rows, td_error = q_loss(network.head, output, action, target, config.loss == "huber")
+            loss = (loss_rows * weights[:, part]).sum()
+            loss.backward()
+            norm = self.optimizer.step()
+            if config.tau < 1.0:
+                self._flat_target.data.lerp_(self.flat.data, config.tau)
+        self._num_updates += num_updates
         if config.prioritized:
-            self.replay.update_priorities(index, td_error.cpu(), sample.mask.cpu())
+            self.replay.update_priorities(index, td_error.cpu(), drawn.mask.cpu())
         return {
             "loss": loss.detach(),
             "grad_norm": norm,
             "td_error": td_error,
-            "q_values": self.network.head.expectation(output).detach(),
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "q_values": network.head.expectation(output).detach(),
+            "learning_rate": self.optimizer.learning_rate,
         }
 
-    def _output(self, sample: Sample) -> Any:
-        """What the online network says of the trained rows, with gradient."""
-        obs, is_first, burn_in = sample.segment.obs, sample.segment.is_first, self.burn_in
-        trained = slice(burn_in, burn_in + self.length)
-        state = sample.state
-        if burn_in:
-            with torch.no_grad():
-                state = self.network.advance(map_obs(lambda x: x[:burn_in], obs), state, is_first[:burn_in])
-        features, _ = self.network.features(map_obs(lambda x: x[trained], obs), state, is_first[trained])
-        return self.network.head(features, self._generator)
-
     @torch.no_grad()
-    def _target(self, sample: Sample) -> Target:
+    def _targets(self, sample: Sample) -> Target:
         """What the target network says of the rows to bootstrap from; the first of them follows the first trained row."""
         segment, first = sample.segment, self.burn_in + 1
         seen, ahead = map_obs(lambda x: x[:first], segment.obs), map_obs(lambda x: x[first:], segment.obs)
@@ -227,7 +229,7 @@ class DQN:
         state: dict[str, Any] = {
             "network": self.network.state_dict(),
             "target": self.target.state_dict(),
-            "optimizer": self.optimizer.state_dict()["state"],
+            "optimizer": self.optimizer.state_dict(),
             "num_steps": self._num_steps,
             "num_updates": self._num_updates,
             "owed": self._owed,
@@ -244,8 +246,7 @@ class DQN:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.target.load_state_dict(state["target"])
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
+        self.optimizer.load_state_dict(state["optimizer"])
         self._num_steps, self._num_updates = state["num_steps"], state["num_updates"]
         self._owed, self._next_target_update = state["owed"], state["next_target_update"]
         self.policy.generator.set_state(state["act_generator"])

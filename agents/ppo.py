@@ -14,6 +14,7 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from triathlon.agents.actor_critic import ActorCritic, ActorCriticPolicy
+from triathlon.agents.adam import Adam
 from triathlon.agents.agent import Metrics
 from triathlon.agents.minibatches import Rows, cut, shuffled
 from triathlon.agents.randomness import initialisation, torch_generator
@@ -96,8 +97,8 @@ class PPO:
                 log_std_init=config.log_std_init,
             ).to(task.device)
         self.flat = FlatParameters(self.network)
-        self.optimizer = torch.optim.Adam(
-            [self.flat.parameter], lr=config.learning_rate, eps=config.adam_eps, fused=True
+        self.optimizer = Adam(
+            self.flat.data, self.flat.grad, config.learning_rate, config.adam_eps, config.max_grad_norm
         )
         self.policy = ActorCriticPolicy(self.network, task.action_space, torch_generator(act_seed, task.device))
         self.num_rows = config.num_steps
@@ -115,7 +116,7 @@ class PPO:
         remaining = max(0.0, 1.0 - self._num_steps / self._total_steps)
         learning_rate = config.learning_rate * (remaining if config.anneal_learning_rate else 1.0)
         clip_coef = config.clip_coef * (remaining if config.anneal_clip else 1.0)
-        self.optimizer.param_groups[0]["lr"] = learning_rate
+        self.optimizer.learning_rate = learning_rate
 
         history: list[Tensor] = []
         for _ in range(config.num_epochs):
@@ -168,11 +169,8 @@ class PPO:
         squared = value_loss(value, rows.targets["value"], rows.targets["returns"], config.clip_value_coef)
         loss = (weight * (surrogate + config.vf_coef * squared - config.ent_coef * entropy)).sum()
 
-        self.flat.zero_grad()
         loss.backward()
-        norm = torch.linalg.vector_norm(self.flat.grad)
-        self.flat.grad.mul_((config.max_grad_norm / (norm + 1e-6)).clamp(max=1.0))
-        self.optimizer.step()
+        norm = self.optimizer.step()
 
         with torch.no_grad():
             drift = log_ratio.expm1()  # ratio - 1
@@ -189,7 +187,7 @@ class PPO:
     def state_dict(self, with_experience: bool = True) -> dict[str, Any]:
         state: dict[str, Any] = {
             "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict()["state"],
+            "optimizer": self.optimizer.state_dict(),
             "num_steps": self._num_steps,
             "num_updates": self._num_updates,
             "act_generator": self.policy.generator.get_state(),
@@ -201,8 +199,7 @@ class PPO:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
+        self.optimizer.load_state_dict(state["optimizer"])
         self._num_steps, self._num_updates = state["num_steps"], state["num_updates"]
         self.policy.generator.set_state(state["act_generator"])
         self._shuffle.set_state(state["shuffle_generator"])

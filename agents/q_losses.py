@@ -24,6 +24,17 @@ class Target:
     action: Tensor  # [L, N], the action to bootstrap from
     rescale: bool = False
 
+    def select(self, columns: slice) -> Target:
+        """Some of the N samples, as views."""
+        output = self.output
+        return Target(
+            self.returns[:, columns],
+            self.discount[:, columns],
+            output[:, columns] if isinstance(output, Tensor) else Quantiles(output.values[:, columns], output.taus),
+            self.action[:, columns],
+            self.rescale,
+        )
+
     def bootstrap(self, values: Tensor) -> Tensor:
         """`returns + discount * values`; under value rescaling h, `h(returns + discount * h⁻¹(values))`."""
         returns, discount = self.returns, self.discount
