@@ -74,10 +74,9 @@ def load(path: str | Path) -> dict[str, Any]:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise RunError(f"{path} is a safetensors file but not a checkpoint of triathlon")
-            if int(metadata["version"]) > VERSION:
-                raise RunError(
-                    f"{path} has checkpoint version {metadata['version']}; this triathlon reads up to {VERSION}: update it"
-                )
+            version = int(metadata["version"])
+            if version > VERSION:
+                raise RunError(f"{path} has checkpoint version {version}, newer than {VERSION}: update triathlon")
             tree = metadata["state"]
             if zlib.crc32(tree.encode()) != int(metadata["checksum"]):
                 raise RunError(f"{path} is damaged: its header does not match its checksum")
