@@ -86,12 +86,15 @@ class Logger:
 
     def video(self, tag: str, frames: NDArray[np.uint8], fps: float, step: int) -> None:
         """Frames `[T, H, W, 3]` as an animated GIF, made small enough for a web page."""
-        if self._config.tensorboard:
-            from triathlon.training.video import gif, thumbnail
+        if self._config.tensorboard and len(frames):
+            from triathlon.training.video import Thumbnails, gif
 
-            small, fps = thumbnail(frames, fps)
+            film = Thumbnails(fps)
+            for frame in frames:
+                film.add(frame)
+            small = film.frames
             with self._writing():
-                self._event_file().image(tag, gif(small, fps), small.shape[1], small.shape[2], step)
+                self._event_file().image(tag, gif(small, film.fps), small.shape[1], small.shape[2], step)
 
     def close(self) -> None:
         """Close the files; nothing can be written afterwards."""

@@ -1,0 +1,66 @@
+"""`triathlon COMMAND …`: finds the command, and says in one sentence what a person has to change when it cannot run."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from triathlon.envs.errors import EnvError
+from triathlon.networks.errors import SettingError, nearest
+from triathlon.training.errors import RunError
+
+COMMANDS = {
+    "train": "train an agent: triathlon train CONFIG [--key value …]",
+    "evaluate": "score a trained agent: triathlon evaluate RUN",
+    "watch": "see a trained agent play, in a window or a file: triathlon watch RUN [--out film.mp4]",
+}
+INTERRUPTED = 130  # what a shell says of a command that Ctrl-C ended
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that the arguments name; returns the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("triathlon COMMAND …\n")
+        print("\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items()))
+        print("\nMore of each with --help.")
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(f"triathlon: error: no command '{name}'{nearest(name, COMMANDS)}: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    # Imported when it is asked for: `triathlon --help` should not wait for PyTorch.
+    return guarded(lambda: importlib.import_module(f"triathlon.scripts.{name}").main(rest))
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """Run a command; an error that a person can mend becomes one sentence and exit code 2."""
+    quiet_screens()
+    try:
+        return command()
+    except (SettingError, EnvError, RunError) as error:
+        print(f"triathlon: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ntriathlon: stopped", file=sys.stderr)
+        return INTERRUPTED
+
+
+def quiet_screens() -> None:
+    """Let the drawing libraries work without a screen or a loudspeaker, and without telling about it."""
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
+    if not has_screen():
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+        os.environ.setdefault("MUJOCO_GL", "egl")
+
+
+def has_screen() -> bool:
+    """Whether a window can be opened."""
+    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""The folder of a run: all that is needed to repeat it, go on with it, score it and watch it.
+
+runs/<env>/<agent>-<backbone>-seed<seed>-<time>/
+    config.yaml     every setting          versions.json   what it ran on
+    command.txt     how it was started     git.json        the state of the code
+    checkpoints/    last, best             monitor.csv, progress.csv, TensorBoard's event files
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from triathlon.networks.errors import nearest
+from triathlon.training import config as experiments
+from triathlon.training.atomic_write import write_text
+from triathlon.training.config import Experiment
+from triathlon.training.errors import RunError
+
+LATEST = "latest"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run."""
+
+    path: Path
+
+    def experiment(self, overrides: Sequence[str] = ()) -> Experiment:
+        """The experiment of this run, changed by command-line arguments; raises RunError if it cannot be read."""
+        return experiments.load(self.path / "config.yaml", overrides)
+
+    def write_experiment(self, experiment: Experiment, command: Sequence[str]) -> None:
+        """Write down what is run and how it was started; an earlier command stays in its line."""
+        write_text(self.path / "config.yaml", experiments.dump(experiment))
+        history = self.path / "command.txt"
+        earlier = history.read_text(encoding="utf-8") if history.is_file() else ""
+        write_text(history, earlier + shlex.join(command) + "\n")
+
+    def checkpoint(self, name: str | None = None) -> Path:
+        """The checkpoint `"best"` or `"last"`; by default the best if there is one, else the last.
+
+        Raises:
+            RunError: this run has no such checkpoint.
+        """
+        names = [name] if name else ["best", "last"]
+        for candidate in names:
+            path = self.path / "checkpoints" / f"{candidate}.safetensors"
+            if path.is_file():
+                return path
+        there = sorted(path.stem for path in self.path.glob("checkpoints/*.safetensors")) or ["none yet"]
+        raise RunError(f"{self.path} has no checkpoint '{' or '.join(names)}'; there is {', '.join(there)}")
+
+    def discard(self) -> None:
+        """Remove the folder of a run that did not start, and the folders that were made for it alone."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        for parent in list(self.path.parents)[:2]:
+            try:
+                parent.rmdir()
+            except OSError:  # other runs are in it
+                return
+
+
+def create(experiment: Experiment, command: Sequence[str]) -> RunFolder:
+    """Make the folder of a new run and write down what is run, on what, and by which code.
+
+    Raises:
+        RunError: the folder cannot be made, or `name` is taken.
+    """
+    parent = Path(experiment.root) / _file_name(experiment.env.id)
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    kinds = f"{experiment.agent.kind}-{experiment.backbone.kind}"
+    name = _file_name(experiment.name or f"{kinds}-seed{experiment.seed}-{stamp}")
+    path, number = parent / name, 1
+    while True:
+        try:
+            path.mkdir(parents=True)
+            break
+        except FileExistsError as error:
+            if experiment.name and path.is_dir():
+                raise RunError(f"name: there is a run {path} already; choose another, or --resume {path}") from error
+            if not parent.is_dir():
+                raise RunError(f"root: {path} cannot be made: {error.filename} is a file") from error
+            number += 1  # two runs started in the same second
+            path = parent / f"{name}-{number}"
+        except OSError as error:
+            raise RunError(f"root: the run folder {path} cannot be made: {error.strerror or error}") from error
+    folder = RunFolder(path)
+    try:
+        folder.write_experiment(experiment, command)
+        write_text(path / "versions.json", json.dumps(versions(), indent=2) + "\n")
+        code = {"triathlon": git_state(Path(__file__).parent), "here": git_state(Path.cwd())}
+        write_text(path / "git.json", json.dumps(code, indent=2) + "\n")
+    except BaseException:
+        folder.discard()
+        raise
+    return folder
+
+
+def open_run(run: str | Path, root: str | Path = "runs") -> RunFolder:
+    """The folder of an earlier run; `latest` is the one below `root` that was started last.
+
+    Raises:
+        RunError: there is no such folder, or it is not the folder of a run.
+    """
+    if str(run) == LATEST:
+        started = sorted(Path(root).glob("*/*/config.yaml"), key=lambda path: path.stat().st_mtime_ns)
+        if not started:
+            raise RunError(f"there is no run below {Path(root).resolve()}, so none is the latest")
+        return RunFolder(started[-1].parent)
+    path = Path(run)
+    if not path.is_dir():
+        siblings = [str(other) for other in path.parent.glob("*") if other.is_dir()]
+        raise RunError(
+            f"there is no run folder '{run}'{nearest(str(path), siblings)}; '{LATEST}' is the last one started"
+        )
+    if not (path / "config.yaml").is_file():
+        inside = sorted(path.glob("**/config.yaml"))[:1]
+        hint = f"; {inside[0].parent} is one" if inside else ""
+        raise RunError(f"{run} is not the folder of a run: it has no config.yaml{hint}")
+    return RunFolder(path)
+
+
+def versions() -> dict[str, Any]:
+    """What a run depends on besides its settings."""
+    packages = ["triathlon", "torch", "gymnasium", "numpy"]
+    return {
+        "python": platform.python_version(),
+        **{package: metadata.version(package) for package in packages},
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+    }
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """The commit that a folder stands at and whether files differ from it; None where there is no repository."""
+    try:
+        commit, changes = (
+            subprocess.run(["git", *command], cwd=folder, capture_output=True, text=True, check=True, timeout=10).stdout
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit.strip(), "dirty": bool(changes.strip())}
+
+
+def _cpu() -> str:
+    try:
+        names = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        names = []
+    return f"{len(names)} x {names[0]}" if names else platform.processor() or platform.machine()
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^\w.+-]+", "-", text).strip(".-") or "run"
