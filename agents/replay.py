@@ -1,14 +1,11 @@
 """One replay of contiguous rows: transitions, n-step and sequences, uniform and prioritised.
 
-R rows of the ring, B columns, T rows of one added segment, N samples, L trained rows of a sample, W rows seen for one
-sample, A actions. Every observation is stored once: the successor of a row is the next row. Rows and starts are
+R rows of the ring, B columns, T rows of one added segment, N samples, L trained rows of a sample, W rows read for one. Every observation is stored once: the successor of a row is the next row. Rows and starts are
 counted from the beginning of the run and live at their number modulo the ring's size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,54 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from triathlon.agents.returns import n_step_targets
+from triathlon.agents.row_store import Array, Index, RowStore, host, padded
+from triathlon.agents.sample import Sample
 from triathlon.agents.segment import Segment
 from triathlon.agents.sum_tree import SumTree
-from triathlon.networks.backbone import Obs, State
 from triathlon.networks.errors import SettingError
 
-Array = NDArray[Any]
-Index = NDArray[np.int64]
-MAX_REDRAWS = 8
+MAX_REDRAWS = 8  # of uniform draws that hit a row that was not played, before choosing from a list of those that were
 SMALLEST_ERROR = 1e-6  # added to |TD error|: what was once learnt perfectly may still be drawn (Schaul et al. 2016)
-
-
-@dataclass(slots=True)
-class Sample:
-    """N pieces of experience. The target of trained row i is `returns[i] + discount[i] * value[bootstrap[i]]`."""
-
-    segment: Segment  # the rows, time-major, [W, N, ...]; its own `state` is empty
-    state: State  # each [N, ...]: the memory before row 0
-    returns: Tensor  # [L, N] float32, discounted n-step sum of rewards
-    discount: Tensor  # [L, N] float32, gamma ** steps, or 0 if the episode terminated
-    bootstrap: Tensor  # [L, N] int64, the row of the segment whose value is bootstrapped from
-    mask: Tensor  # [L, N] bool, the row's action was played
-    weights: Tensor  # [N] float32, importance weights, the largest possible being 1
-    index: Tensor  # [N] int64, for `update_priorities`; stays on the host
-
-    def _map(self, function: Callable[[Tensor], Tensor]) -> Sample:
-        names = ("returns", "discount", "bootstrap", "mask", "weights")
-        return replace(self, **{name: function(getattr(self, name)) for name in names})
-
-    def to(self, device: torch.device) -> Sample:
-        """The same sample on another device."""
-        if self.returns.device == device:
-            return self
-        moved = self._map(lambda x: x.to(device, non_blocking=True))
-        moved.segment = self.segment.to(device)
-        moved.state = tuple(s.to(device, non_blocking=True) for s in self.state)
-        return moved
-
-    def split(self, batch_size: int) -> list[Sample]:
-        """Minibatches of `batch_size` columns (the last may be smaller), as views."""
-        parts = []
-        for start in range(0, len(self.index), batch_size):
-            columns = slice(start, start + batch_size)
-            part = self._map(lambda x, c=columns: x[..., c])  # type: ignore[misc]
-            part.segment = self.segment.map(lambda x, c=columns: x[:, c])  # type: ignore[misc]
-            part.state = tuple(s[columns] for s in self.state)
-            part.index = self.index[columns]
-            parts.append(part)
-        return parts
 
 
 class Replay:
@@ -109,13 +66,12 @@ class Replay:
         self.state_period, self.contiguous, self.generator = state_period, contiguous, generator
         self._span = burn_in + length + n_step - 1  # the last row of a sample, counted from its start
         self._offsets = np.arange(self._span + 1)[:, None]
-        self._rows: dict[str, Array] = {}  # each [R * B, ...]
+        self._rows: RowStore | None = None  # its shapes are known when something is added
         self._states: list[Array] = []  # each [starts * B, ...]
         self._start_row: Index | None = None  # [starts]; None: every row is a start
         self._tree: SumTree | None = None
         self._max_priority = 1.0
-        self._num_columns = self._num_ring_rows = self._num_ring_starts = self._num_actions = self._start_period = 0
-        self._obs_names: Any = "obs"  # nested as the observation is
+        self._num_columns = self._num_ring_rows = self._num_ring_starts = self._start_period = 0
         self._head = 0  # the row to be written next; until then it holds row T of the last segment
         # Starts [first, ready) can be drawn, [ready, end) wait for rows still to come.
         self._first = self._ready = self._end = 0
@@ -133,7 +89,7 @@ class Replay:
     @property
     def nbytes(self) -> int:
         """Bytes of memory when full, without the priorities."""
-        return sum(array.nbytes for array in (*self._rows.values(), *self._states))
+        return (self._rows.nbytes if self._rows else 0) + sum(array.nbytes for array in self._states)
 
     def _oldest(self, head: int) -> int:
         return max(0, head - self._num_ring_rows + 1)
@@ -143,8 +99,7 @@ class Replay:
     def add(self, segment: Segment) -> None:
         """Append the rows of a segment. All segments have the same columns; errors: `SettingError`."""
         num_rows = segment.num_rows
-        if not self._rows:
-            self._allocate(segment)
+        self._rows = rows = self._rows or self._allocate(segment)
         if segment.num_columns != self._num_columns:
             raise SettingError(
                 f"replay holds {self._num_columns} columns; a segment of {segment.num_columns} was added"
@@ -163,14 +118,13 @@ class Replay:
         starts = self._choose_starts(segment)
         self._drop_starts(new_head)
         slots = np.arange(self._head, new_head + 1) % self._num_ring_rows
-        for name, values in _columns_of(segment).items():
-            self._rows[name].reshape(self._num_ring_rows, self._num_columns, *values.shape[2:])[slots] = values
+        rows.write(slots, segment)
         if self._start_row is not None:
             start_slots = np.arange(self._end, self._end + len(starts)) % self._num_ring_starts
             self._start_row[start_slots] = self._head + starts
             for array, state in zip(self._states, segment.state, strict=True):
                 view = array.reshape(self._num_ring_starts, self._num_columns, *array.shape[1:])
-                view[start_slots] = _host(state)[starts // segment.state_period]
+                view[start_slots] = host(state)[starts // segment.state_period]
         self._head, self._end = new_head, self._end + len(starts)
         self._ready_starts()
 
@@ -204,7 +158,9 @@ class Replay:
         self._num_sampleable += int(playable.sum())
         if self._tree is not None and ready > self._ready:
             before = self._tree.get(leaves)  # not 0: it was ready before, and may have been trained on
-            self._tree.set(leaves.ravel(), (playable * np.where(before > 0, before, self._max_priority)).ravel())
+            self._tree.set(
+                leaves.ravel(), np.where(playable, np.where(before > 0, before, self._max_priority), 0.0).ravel()
+            )
         self._ready = ready
 
     def _row_of(self, start: Any) -> Any:
@@ -217,12 +173,13 @@ class Replay:
 
     def _playable(self, begin: int, end: int) -> NDArray[np.bool_]:
         """`[starts, B]`: a single row can only be drawn if it was played; a sequence masks those that were not."""
-        if self.contiguous or end <= begin:
+        if self._rows is None or self.contiguous or end <= begin:
             return np.ones((max(0, end - begin), self._num_columns), np.bool_)
         after = (self._row_of(np.arange(begin, end)) + 1) % self._num_ring_rows
-        return ~self._rows["is_first"].reshape(-1, self._num_columns)[after]
+        columns = np.arange(self._num_columns)
+        return ~self._rows.take("is_first", after[:, None] * self._num_columns + columns)
 
-    def _allocate(self, segment: Segment) -> None:
+    def _allocate(self, segment: Segment) -> RowStore:
         columns = segment.num_columns
         num_rows = self.capacity // columns
         if num_rows < self._span:
@@ -231,15 +188,13 @@ class Replay:
                 f"needs burn_in + length + n_step - 1 = {self._span}: raise capacity to {self._span * columns} or more"
             )
         period = max(self.state_period, min(segment.state_period, segment.num_rows)) if segment.state else 0
-        num_actions = 0 if segment.legal is None else segment.legal.shape[-1]
-        self._make_room(columns, period, num_actions)
-        rows, starts = self._num_ring_rows * columns, self._num_ring_starts * columns
-        self._rows = {n: np.zeros((rows, *x.shape[2:]), x.dtype) for n, x in _columns_of(segment).items()}
-        self._states = [np.zeros((starts, *x.shape[2:]), x.dtype) for x in map(_host, segment.state)]
-        self._obs_names = _names_of(segment.obs, "obs")
+        self._make_room(columns, period)
+        starts = self._num_ring_starts * columns
+        self._states = [np.zeros((starts, *x.shape[2:]), x.dtype) for x in map(host, segment.state)]
+        return RowStore(self._num_ring_rows, columns, segment)
 
-    def _make_room(self, num_columns: int, start_period: int, num_actions: int) -> None:
-        self._num_columns, self._start_period, self._num_actions = num_columns, start_period, num_actions
+    def _make_room(self, num_columns: int, start_period: int) -> None:
+        self._num_columns, self._start_period = num_columns, start_period
         self._num_ring_rows = self.capacity // num_columns + 1  # and the row that the newest transition leads to
         self._num_ring_starts = self._num_ring_rows // start_period + 1 if start_period else self._num_ring_rows
         self._start_row = np.zeros(self._num_ring_starts, np.int64) if start_period else None
@@ -253,32 +208,32 @@ class Replay:
 
         Uniform draws of single rows reject the rows that were not played and draw again.
         """
-        if self._num_sampleable == 0:
+        if self._rows is None or self._num_sampleable == 0:
             raise ValueError(f"the replay has nothing to draw yet: it holds {len(self)} transitions")
         if self._tree is None:
-            index, window, is_first = self._draw_uniform(batch_size)
+            index, window, is_first = self._draw_uniform(self._rows, batch_size)
             weights = torch.ones(batch_size)
         else:
             leaf = self._tree.sample(batch_size, self.generator)
             slot, column = np.divmod(leaf, self._num_columns)
             index = (self._first + (slot - self._first) % self._num_ring_starts) * self._num_columns + column
             window = self._window(index)
-            is_first = self._rows["is_first"].take(window)
+            is_first = self._rows.take("is_first", window)
             # (N P)^-beta over its largest value: N and the total cancel, the least priority remains.
             weights = torch.from_numpy(((self._tree.get(leaf) / self._tree.smallest) ** -beta).astype(np.float32))
-        reward, terminated = self._rows["reward"].take(window), self._rows["terminated"].take(window)
+        reward, terminated = self._rows.take("reward", window), self._rows.take("terminated", window)
         returns, discount, steps = n_step_targets(reward[:-1], terminated[:-1], is_first, self.gamma, self.n_step)
         trained = slice(self.burn_in, None)
         if self.contiguous or self.n_step == 1:
-            bootstrap = self._offsets[self.burn_in : self.burn_in + self.length] + steps[trained]
+            bootstrap = self._offsets[self.burn_in : self.burn_in + self.length] + np.maximum(steps[trained], 1)
         else:  # keep the two rows that matter, so that n costs no rows in the network
             pair = (np.stack([np.zeros_like(steps[0]), steps[0]]), np.arange(batch_size))
             window, reward, terminated, is_first = window[pair], reward[pair], terminated[pair], is_first[pair]
             bootstrap = np.ones_like(steps)
-        rows = {"reward": reward, "terminated": terminated, "is_first": is_first}
+        known = {"reward": reward, "terminated": terminated, "is_first": is_first}
         leaf = index % (self._num_ring_starts * self._num_columns)
         return Sample(
-            segment=self._segment(window, rows),
+            segment=self._rows.segment(window, known),
             state=tuple(torch.from_numpy(array.take(leaf, 0)) for array in self._states),
             returns=torch.from_numpy(returns[trained]),
             discount=torch.from_numpy(discount[trained]),
@@ -288,13 +243,13 @@ class Replay:
             index=torch.from_numpy(index),
         )
 
-    def _draw_uniform(self, num: int) -> tuple[Index, Index, NDArray[np.bool_]]:
+    def _draw_uniform(self, rows: RowStore, num: int) -> tuple[Index, Index, NDArray[np.bool_]]:
         """Starts that are ready, their rows, and `is_first` of those."""
         low, high = self._first * self._num_columns, self._ready * self._num_columns
         index = self.generator.integers(low, high, num)
         for attempt in range(MAX_REDRAWS + 1):
             window = self._window(index)
-            is_first = self._rows["is_first"].take(window)
+            is_first = rows.take("is_first", window)
             if self.contiguous or not (unplayed := is_first[1]).any():
                 break
             if attempt < MAX_REDRAWS - 1:
@@ -307,18 +262,8 @@ class Replay:
     def _window(self, index: Index) -> Index:
         """`[W, N]`: the places of the rows from each start on."""
         start, column = np.divmod(index, self._num_columns)
-        return (self._row_of(start) + self._offsets) % self._num_ring_rows * self._num_columns + column
-
-    def _segment(self, window: Index, known: dict[str, Array]) -> Segment:
-        def read(name: str) -> Tensor:
-            return torch.from_numpy(known[name] if name in known else self._rows[name].take(window, 0))
-
-        legal = None
-        if self._num_actions:
-            packed = self._rows["legal"].take(window, 0)
-            legal = torch.from_numpy(np.unpackbits(packed, axis=-1, count=self._num_actions).view(np.bool_))
-        obs = _read_obs(read, self._obs_names)
-        return Segment(obs, read("action"), read("reward"), read("terminated"), read("is_first"), legal)
+        places: Index = (self._row_of(start) + self._offsets) % self._num_ring_rows * self._num_columns + column
+        return places
 
     def update_priorities(self, index: Tensor, td_error: Tensor, mask: Tensor | None = None) -> None:
         """Give the drawn `index [N]` priorities from `td_error [N]` or `[L, N]`, of the rows where `mask` is True.
@@ -327,14 +272,14 @@ class Replay:
         """
         if self._tree is None:
             return
-        error = _host(td_error.detach()).astype(np.float64, copy=False)
+        error = host(td_error.detach()).astype(np.float64, copy=False)
         error = np.abs(error.reshape(-1, error.shape[-1]))
-        trained = np.ones_like(error, np.bool_) if mask is None else _host(mask).reshape(error.shape)
+        trained = np.ones_like(error, np.bool_) if mask is None else host(mask).reshape(error.shape)
         error = np.where(trained, error, 0.0)
         mean = error.sum(0) / np.maximum(trained.sum(0), 1)
         size = self.priority_eta * error.max(0) + (1 - self.priority_eta) * mean
         priority = (size + SMALLEST_ERROR) ** self.priority_exponent
-        drawn = _host(index)
+        drawn = host(index)
         leaf = drawn % (self._num_ring_starts * self._num_columns)
         alive = (drawn >= self._first * self._num_columns) & (self._tree.get(leaf) > 0)
         if alive.any():
@@ -345,15 +290,15 @@ class Replay:
 
     def state_dict(self) -> dict[str, Any]:
         """All of it: nested dicts of arrays and JSON values. The arrays are views: save them before the next `add`."""
-        rows = min(self._head + 1, self._num_ring_rows) * self._num_columns
-        starts = min(self._end, self._num_ring_starts)
+        num_starts = min(self._end, self._num_ring_starts)
+        rows = None if self._rows is None else self._rows.state_dict(min(self._head + 1, self._num_ring_rows))
         return {
-            "layout": [self._num_columns, self._start_period, self._num_actions, self._num_ring_rows],
+            "num_ring_rows": self._num_ring_rows,
+            "start_period": self._start_period,
             "counts": [self._head, self._first, self._ready, self._end, self._num_sampleable],
-            "obs_names": self._obs_names,
-            "rows": {name: array[:rows] for name, array in self._rows.items()},
-            "states": [array[: starts * self._num_columns] for array in self._states],
-            "start_row": None if self._start_row is None else self._start_row[:starts],
+            "rows": rows,
+            "states": [array[: num_starts * self._num_columns] for array in self._states],
+            "start_row": None if self._start_row is None else self._start_row[:num_starts],
             "max_priority": self._max_priority,
             "tree": None if self._tree is None else self._tree.state_dict(),
             "generator": self.generator.bit_generator.state,
@@ -361,64 +306,27 @@ class Replay:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of `state_dict` for a replay with the same settings; errors: `SettingError`."""
-        columns, start_period, num_actions, num_ring_rows = state["layout"]
-        if columns:
-            self._make_room(columns, start_period, num_actions)
-            if self._num_ring_rows != num_ring_rows:
+        if state["rows"] is not None:
+            columns = state["rows"]["num_columns"]
+            if self.capacity // columns + 1 != state["num_ring_rows"]:
                 raise SettingError(
                     f"replay capacity {self.capacity} is not that of the saved replay, "
-                    f"{(num_ring_rows - 1) * columns}; resume with the capacity that the run had"
+                    f"{(state['num_ring_rows'] - 1) * columns}; resume with the capacity that the run had"
                 )
-            if (self._tree is None) != (state["tree"] is None):
+            if self.prioritized != (state["tree"] is not None):
                 raise SettingError(
                     f"prioritized={self.prioritized} is not what the saved replay had; resume with its value"
                 )
-        rows, starts = self._num_ring_rows * columns, self._num_ring_starts * columns
-        self._rows = {name: _padded(array, rows) for name, array in state["rows"].items()}
-        self._states = [_padded(array, starts) for array in state["states"]]
+            self._make_room(columns, state["start_period"])
+            self._rows = RowStore.from_state_dict(self._num_ring_rows, state["rows"])
+            self._states = [padded(array, self._num_ring_starts * columns) for array in state["states"]]
         if self._start_row is not None:
-            self._start_row = _padded(state["start_row"], self._num_ring_starts)
+            self._start_row = padded(state["start_row"], self._num_ring_starts)
         if self._tree is not None:
             self._tree.load_state_dict(state["tree"])
         self._head, self._first, self._ready, self._end, self._num_sampleable = state["counts"]
-        self._obs_names, self._max_priority = state["obs_names"], state["max_priority"]
+        self._max_priority = state["max_priority"]
         self.generator.bit_generator.state = state["generator"]
-
-
-def _host(x: Tensor) -> Array:
-    return x.cpu().numpy()
-
-
-def _padded(array: Array, size: int) -> Array:
-    padded = np.zeros((size, *array.shape[1:]), array.dtype)
-    padded[: len(array)] = array
-    return padded
-
-
-def _columns_of(segment: Segment) -> dict[str, Array]:
-    """What is stored of each row, each `[T+1, B, ...]`; a dict of observations is one entry a leaf, `obs/<key>`."""
-    stored = {"action": segment.action, "reward": segment.reward, "terminated": segment.terminated}
-    rows = {name: _host(value) for name, value in stored.items()} | {"is_first": _host(segment.is_first)}
-    if segment.legal is not None:
-        rows["legal"] = np.packbits(_host(segment.legal), axis=-1)
-    _flatten(segment.obs, "obs", rows)
-    return rows
-
-
-def _flatten(obs: Obs, name: str, into: dict[str, Array]) -> None:
-    if isinstance(obs, Tensor):
-        into[name] = _host(obs)
-    else:
-        for key, value in obs.items():
-            _flatten(value, f"{name}/{key}", into)
-
-
-def _names_of(obs: Obs, name: str) -> Any:
-    return name if isinstance(obs, Tensor) else {k: _names_of(v, f"{name}/{k}") for k, v in obs.items()}
-
-
-def _read_obs(read: Callable[[str], Tensor], names: Any) -> Obs:
-    return read(names) if isinstance(names, str) else {key: _read_obs(read, value) for key, value in names.items()}
 
 
 __all__ = ["Replay", "Sample"]

@@ -45,7 +45,8 @@ class SumTree:
 
     def get(self, leaf: NDArray[np.int64]) -> NDArray[np.float64]:
         """The priorities of the leaves `[N]`."""
-        return self._sums[0].ravel()[leaf]
+        priority: NDArray[np.float64] = self._sums[0].ravel()[leaf]
+        return priority
 
     def set(self, leaf: NDArray[np.int64], priority: NDArray[np.float64] | float) -> None:
         """Give the leaves `[N]` new priorities; where a leaf is named twice the later one stands."""
