@@ -6,10 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-
-from triathlon.envs.errors import EnvError
-from triathlon.networks.errors import SettingError, nearest
-from triathlon.training.errors import RunError
+from difflib import get_close_matches
 
 COMMANDS = {
     "train": "train an agent: triathlon train CONFIG [--key value …]",
@@ -29,9 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     name, *rest = arguments
     if name not in COMMANDS:
-        print(f"triathlon: error: no command '{name}'{nearest(name, COMMANDS)}: {', '.join(COMMANDS)}", file=sys.stderr)
+        near = get_close_matches(name, COMMANDS, n=1, cutoff=0.5) or list(COMMANDS)
+        print(f"triathlon: error: there is no command '{name}'; is it {' or '.join(near)}?", file=sys.stderr)
         return 2
-    # Imported when it is asked for: `triathlon --help` should not wait for PyTorch.
     return guarded(lambda: importlib.import_module(f"triathlon.scripts.{name}").main(rest))
 
 
@@ -40,7 +37,14 @@ def guarded(command: Callable[[], int]) -> int:
     quiet_screens()
     try:
         return command()
-    except (SettingError, EnvError, RunError) as error:
+    except ValueError as error:
+        # Imported only now, as the command is: `triathlon --help` should not wait for PyTorch.
+        from triathlon.envs.errors import EnvError
+        from triathlon.networks.errors import SettingError
+        from triathlon.training.errors import RunError
+
+        if not isinstance(error, (SettingError, EnvError, RunError)):
+            raise
         print(f"triathlon: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -1,7 +1,7 @@
 """How good a few runs are, and how sure one can be of it. N scores (runs or episodes), M tasks.
 
 Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice", sections 4.1 and 4.3.
-Written out here because importing scipy.stats takes longer than a short evaluation; the tests hold it to scipy's results.
+Written out because importing scipy.stats takes longer than a short evaluation; the tests hold it to scipy's results.
 """
 
 from __future__ import annotations
