@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from triathlon.agents.segment import Segment
@@ -30,6 +31,8 @@ class Decision:
 
 class Policy(Protocol):
     """Acts in B environments at once; the memory is data that the caller passes from step to step."""
+
+    generator: torch.Generator  # all its random choices are drawn from it
 
     @property
     def records(self) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import gymnasium as gym
 import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
@@ -26,6 +25,7 @@ from triathlon.networks.backbone import map_obs
 from triathlon.networks.distributions import StdKind
 from triathlon.networks.flat import FlatParameters
 from triathlon.networks.registry import BackboneConfig
+from triathlon.networks.spaces import has_images
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class PPO:
                 space,
                 task.action_space,
                 backbone,
-                share_backbone=is_image(space) if share is None else share,
+                share_backbone=has_images(space) if share is None else share,
                 normalize_obs=config.normalize_obs,
                 std=config.std,
                 log_std_init=config.log_std_init,
@@ -210,10 +210,3 @@ class PPO:
 # What `_step` returns, in order; tags as in Stable-Baselines3.
 HISTORY = ("policy_gradient_loss", "value_loss", "entropy_loss", "approx_kl", "clip_fraction", "loss", "grad_norm")
 KL = HISTORY.index("approx_kl")
-
-
-def is_image(space: gym.Space[Any]) -> bool:
-    """Images are dear to encode, so policy and value share their backbone by default."""
-    if isinstance(space, gym.spaces.Dict):
-        return any(is_image(s) for s in space.spaces.values())
-    return isinstance(space, gym.spaces.Box) and len(space.shape) == 3

@@ -1,7 +1,8 @@
 """One replay of contiguous rows: transitions, n-step and sequences, uniform and prioritised.
 
-R rows of the ring, B columns, T rows of one added segment, N samples, L trained rows of a sample, W rows read for one. Every observation is stored once: the successor of a row is the next row. Rows and starts are
-counted from the beginning of the run and live at their number modulo the ring's size.
+R rows of the ring, B columns, T rows of one added segment, N samples, L trained rows of a sample, W rows read for one.
+Every observation is stored once: the successor of a row is the next row. Rows and starts are counted from the
+beginning of the run and live at their number modulo the size of their ring.
 """
 
 from __future__ import annotations
@@ -231,10 +232,13 @@ class Replay:
             window, reward, terminated, is_first = window[pair], reward[pair], terminated[pair], is_first[pair]
             bootstrap = np.ones_like(steps)
         known = {"reward": reward, "terminated": terminated, "is_first": is_first}
-        leaf = index % (self._num_ring_starts * self._num_columns)
+        state: tuple[Array, ...] = ()
+        if self._states:
+            leaf = index % (self._num_ring_starts * self._num_columns)
+            state = tuple(array.take(leaf, 0) for array in self._states)
         return Sample(
             segment=self._rows.segment(window, known),
-            state=tuple(torch.from_numpy(array.take(leaf, 0)) for array in self._states),
+            state=tuple(map(torch.from_numpy, state)),
             returns=torch.from_numpy(returns[trained]),
             discount=torch.from_numpy(discount[trained]),
             bootstrap=torch.from_numpy(bootstrap),

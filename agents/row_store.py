@@ -21,7 +21,7 @@ Index = NDArray[np.int64]
 
 
 class RowStore:
-    """R rows of B columns with the shapes and dtypes of a first segment; images stay uint8, masks are packed into bits."""
+    """R rows of B columns shaped as a first segment; images stay uint8, masks are packed into bits."""
 
     def __init__(self, num_rows: int, num_columns: int, like: Segment) -> None:
         self.num_rows, self.num_columns = num_rows, num_columns

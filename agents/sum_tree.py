@@ -72,7 +72,7 @@ class SumTree:
             prefix = np.minimum(prefix, np.nextafter(bound, 0))
             children = sums[family]
             running = children.cumsum(1)
-            child = (running <= prefix[:, None]).sum(1)
+            child = (running > prefix[:, None]).argmax(1)
             bound = children[row, child]
             prefix = prefix - np.where(child > 0, running[row, child - 1], 0)
             family = family * FAN_OUT + child

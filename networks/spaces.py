@@ -27,7 +27,7 @@ def image_layout(shape: tuple[int, ...], layout: Layout = "auto") -> tuple[int, 
     smaller of the first and the last (210 × 160 × 3).
     """
     if len(shape) == 2:
-        return 1, *shape, True  # type: ignore[return-value]
+        return 1, *shape, True
     *stack, first, middle, last = shape
     if layout == "auto":
         channels_first = first != middle if first == middle or middle == last else first < last
@@ -46,6 +46,15 @@ def image_size(space: Space[Any]) -> tuple[int, int] | None:
     else:
         is_image = len(space.shape) == 3 or space.dtype == np.uint8
     return image_layout(space.shape)[1:3] if is_image else None
+
+
+def has_images(space: Space[Any]) -> bool:
+    """Is the space a Box of pictures, or a Dict or Tuple with one in it?"""
+    if isinstance(space, spaces.Dict):
+        return any(has_images(child) for child in space.spaces.values())
+    if isinstance(space, spaces.Tuple):
+        return any(has_images(child) for child in space.spaces)
+    return image_size(space) is not None
 
 
 def pixel_scale(space: spaces.Box) -> float:

@@ -37,8 +37,25 @@ def evaluate(
     """Play `num_episodes` whole episodes in `envs`, seeded with `seed`.
 
     Each environment has its share of the episodes to play, so that short episodes do not crowd out long ones.
-    `on_step(active [B])` is called after every reset and step, for a caller that films the environments.
+    `on_step(active [B])` is called after every reset and step, for a caller that films the environments. The policy's
+    generator is seeded for the evaluation and put back, so that evaluating changes nothing about training.
     """
+    before = policy.generator.get_state()
+    policy.generator.manual_seed(seed)
+    try:
+        return _play(policy, envs, num_episodes, seed, deterministic, on_step)
+    finally:
+        policy.generator.set_state(before)
+
+
+def _play(
+    policy: Policy,
+    envs: VectorEnv[Any, Any, Any],
+    num_episodes: int,
+    seed: int,
+    deterministic: bool,
+    on_step: Callable[[NDArray[np.bool_]], None] | None,
+) -> Evaluation:
     num_envs = envs.num_envs
     quota = np.full(num_envs, num_episodes // num_envs)
     quota[: num_episodes % num_envs] += 1
@@ -71,3 +88,21 @@ def evaluate(
         if on_step is not None:
             on_step(quota > 0)
     return result
+
+
+def film(
+    policy: Policy,
+    envs: VectorEnv[Any, Any, Any],
+    add_frame: Callable[[NDArray[np.uint8]], None],
+    seed: int,
+    num_episodes: int = 1,
+    deterministic: bool = True,
+) -> Evaluation:
+    """Play whole episodes in one environment that renders RGB arrays, giving each frame `[H, W, 3]` to `add_frame`."""
+
+    def shoot(active: NDArray[np.bool_]) -> None:
+        pictures = envs.render()
+        if active[0] and pictures is not None:
+            add_frame(np.asarray(pictures[0], np.uint8))
+
+    return evaluate(policy, envs, num_episodes, seed, deterministic, on_step=shoot)

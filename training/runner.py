@@ -14,21 +14,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from triathlon.agents.agent import Metrics, Policy
 from triathlon.agents.registry import Task, make_learner
 from triathlon.agents.segment import Segment
 from triathlon.envs.make import make_envs
-from triathlon.training import checkpoint
+from triathlon.networks.spaces import has_images
+from triathlon.training import checkpoint, video
 from triathlon.training.collector import Collector, Episode
-from triathlon.training.config import Experiment
+from triathlon.training.config import Experiment, dump
 from triathlon.training.errors import RunError
-from triathlon.training.evaluate import evaluate
+from triathlon.training.evaluate import evaluate, film
 from triathlon.training.logger import Logger
 from triathlon.training.progress import Progress
+from triathlon.training.schema import to_mapping
 
-EVALUATION_SEED = 1_000_000_007  # far from any seed that a person trains with
+# Seeds of evaluations, far from those of training (below 2**31); choosing the best checkpoint and judging it differ.
+CHOOSING_SEED, JUDGING_SEED = 2**31 + 10_000, 2**31 + 20_000
 
 
 @dataclass(slots=True)
@@ -39,7 +43,8 @@ class Result:
     seconds: float
     checkpoint: Path
     interrupted: bool
-    recent_returns: list[float] = field(default_factory=list)
+    returns: list[float] = field(default_factory=list)  # of the episodes that judge the trained policy
+    video: Path | None = None
 
 
 class Run:
@@ -50,7 +55,6 @@ class Run:
         seeds = np.random.SeedSequence(experiment.seed).spawn(3)
         self._env_seeds = np.random.default_rng(seeds[0])
         self.device = pick_device(experiment.device)
-        torch.set_num_threads(experiment.num_threads or num_threads(self.device))
         self.envs = make_envs(experiment.env)
         self.task = Task(
             observation_space=self.envs.single_observation_space,
@@ -61,6 +65,7 @@ class Run:
             device=self.device,
         )
         self.learner = make_learner(experiment.agent, experiment.backbone, self.task)
+        set_threads(experiment, self.task, self.learner.policy)
         self.collector = Collector(self.envs, self.learner.policy, self._next_env_seed(), self.learner.state_period)
         self.eval_envs: Any = None
         self.num_steps, self.best_score, self.seconds = 0, -np.inf, 0.0
@@ -68,7 +73,8 @@ class Run:
         if resume:
             self._load()
         self.logger = Logger(folder, experiment.logging, env_id=experiment.env.id, resume_step=self.num_steps)
-        self._interrupted = False
+        self.logger.text("configuration", f"```yaml\n{dump(experiment)}```")
+        self._interrupted, self._evaluated_at = False, -1
 
     def train(self) -> Result:
         """Collect and learn until the step budget is spent or somebody asks for a stop; both end with a checkpoint."""
@@ -97,10 +103,45 @@ class Run:
                 if due["save"].now(self.num_steps):
                     self._save("last", with_experience=experiment.checkpoint.replay)
             self.seconds = time.perf_counter() - started
-            if due["evaluate"].period and not self._interrupted:
+            if due["evaluate"].period and self._evaluated_at < self.num_steps and not self._interrupted:
                 self._evaluate()
             path = self._save("last", with_experience=experiment.checkpoint.replay)
-        return Result(self.num_steps, self.seconds, path, self._interrupted, [e.episode_return for e in self.recent])
+        return Result(self.num_steps, self.seconds, path, self._interrupted)
+
+    def judge(self, result: Result) -> None:
+        """Play the final episodes and the video with the best policy (the last one, if none was evaluated before)."""
+        config, policy = self.experiment.evaluation, self.learner.policy
+        best = self.folder / "checkpoints" / "best.safetensors"
+        if best.exists():
+            result.checkpoint = best
+            self.learner.load_state_dict(load_checkpoint(best, self.experiment)["learner"])
+        metrics: dict[str, float] = {}
+        if config.final_episodes:
+            envs = make_envs(self.experiment.env, min(config.final_episodes, 20))
+            result.returns = evaluate(policy, envs, config.final_episodes, JUDGING_SEED, config.deterministic).returns
+            envs.close()
+            metrics["eval/final_mean_reward"] = float(np.mean(result.returns))
+            self.logger.scalars(metrics, self.num_steps)
+        self.logger.hparams(to_mapping(self.experiment), metrics, self.num_steps)
+        if config.video and "rgb_array" in self.envs.metadata.get("render_modes", ()):
+            result.video = self._film()
+
+    def _film(self) -> Path:
+        """One episode as an mp4 in the run folder and as an animation in TensorBoard."""
+        path = self.folder / "videos" / "final.mp4"
+        envs = make_envs(self.experiment.env, 1, render=True)
+        fps = video.frames_per_second(envs.metadata)
+        small = video.Thumbnails(fps)
+        with video.record(path, fps) as large:
+
+            def add_frame(frame: NDArray[np.uint8]) -> None:
+                large.add(frame)
+                small.add(frame)
+
+            film(self.learner.policy, envs, add_frame, JUDGING_SEED)
+        envs.close()
+        self.logger.video("eval/video", small.frames, small.fps, self.num_steps)
+        return path
 
     def close(self) -> None:
         """Close environments and files."""
@@ -134,11 +175,11 @@ class Run:
         self.logger.histogram("rollout/actions", segment.action[:-1].numpy(), self.num_steps)
 
     def _evaluate(self) -> None:
-        config = self.experiment.evaluation
+        config, self._evaluated_at = self.experiment.evaluation, self.num_steps
         if self.eval_envs is None:
             self.eval_envs = make_envs(self.experiment.env, min(config.num_envs, config.num_episodes))
         played = evaluate(
-            self.learner.policy, self.eval_envs, config.num_episodes, EVALUATION_SEED, config.deterministic
+            self.learner.policy, self.eval_envs, config.num_episodes, CHOOSING_SEED, config.deterministic
         )
         score = float(np.mean(played.returns))
         self.logger.scalars(
@@ -209,12 +250,29 @@ class Run:
                 signal.signal(number, handler)
 
 
+def train(experiment: Experiment, folder: Path, resume: bool = False) -> Result:
+    """Train in `folder`, from the start or from its last checkpoint, then judge the best policy.
+
+    Raises:
+        SettingError, EnvError, RunError: the settings, the environment or a file are at fault; nothing is half-written.
+    """
+    run = Run(experiment, folder, resume)
+    try:
+        result = run.train()
+        if not result.interrupted:
+            run.judge(result)
+        return result
+    finally:
+        run.close()
+
+
 class Due:
     """Says when a period of environment steps has passed; `None` never does."""
 
     def __init__(self, period: int | None, num_steps: int) -> None:
         self.period = period
-        self._next = num_steps + (period or 0)
+        # Aligned to multiples, so that a resumed run does what it would have done at the same steps.
+        self._next = (num_steps // period + 1) * period if period else 0
 
     def now(self, num_steps: int) -> bool:
         """True once for each period that `num_steps` has passed."""
@@ -251,8 +309,8 @@ def load_policy(path: Path, experiment: Experiment) -> Policy:
         device=device,
     )
     envs.close()
-    torch.set_num_threads(experiment.num_threads or num_threads(device))
     learner = make_learner(experiment.agent, experiment.backbone, task)
+    set_threads(experiment, task, learner.policy)
     learner.load_state_dict(load_checkpoint(path, experiment)["learner"])
     return learner.policy
 
@@ -270,6 +328,11 @@ def pick_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def num_threads(device: torch.device) -> int:
-    """CPU threads for PyTorch: all cores; small operations do not use them, large ones gain."""
-    return 1 if device.type != "cpu" else max(1, len(os.sched_getaffinity(0)))
+def set_threads(experiment: Experiment, task: Task, policy: Policy) -> None:
+    """CPU threads for PyTorch: as configured, else one for small networks, which only lose by sharing their work."""
+    small = policy.weights().numel() < SMALL_NETWORK and not has_images(task.observation_space)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(experiment.num_threads or (1 if small or task.device.type != "cpu" else cores))
+
+
+SMALL_NETWORK = 1_000_000  # parameters
