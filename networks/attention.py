@@ -32,7 +32,9 @@ class EncoderLayer(nn.Module):
         self.contract = orthogonal(nn.Linear(feedforward_size, width), 1.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        heads = self.query_key_value(self.norm_attention(x)).unflatten(-1, (3, self.num_heads, -1))  # [N, L, 3, h, d]
+        size, length, width = x.shape
+        heads = self.query_key_value(self.norm_attention(x))
+        heads = heads.view(size, length, 3, self.num_heads, width // self.num_heads)
         query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)
         attended = F.scaled_dot_product_attention(query, key, value)  # [N, h, L, d]
         x = x + self.out(attended.transpose(1, 2).flatten(2))

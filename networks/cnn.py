@@ -82,7 +82,7 @@ class CNN(Backbone):
         x = x.flatten(1)
         if self.linear is not None:
             x = torch.relu(self.linear(x))
-        return x.unflatten(0, obs.shape[:2]), ()  # type: ignore[union-attr]
+        return x.view(*obs.shape[:2], -1), ()  # type: ignore[union-attr]
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Impala(Backbone):
         x = torch.relu(x).flatten(1)
         if self.linear is not None:
             x = torch.relu(self.linear(x))
-        return x.unflatten(0, obs.shape[:2]), ()  # type: ignore[union-attr]
+        return x.view(*obs.shape[:2], -1), ()  # type: ignore[union-attr]
 
 
 __all__ = ["CNN", "CNNConfig", "Impala", "ImpalaConfig"]

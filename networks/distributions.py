@@ -180,7 +180,7 @@ class PolicyHead(nn.Module):
 class DiscretePolicyHead(PolicyHead):
     """Discrete actions: `legal [..., A]`."""
 
-    def __init__(self, space: spaces.Discrete, in_features: int, init_gain: float) -> None:
+    def __init__(self, space: spaces.Discrete[Any], in_features: int, init_gain: float) -> None:
         super().__init__()
         self.linear = orthogonal(nn.Linear(in_features, int(space.n)), init_gain)
 

@@ -6,6 +6,7 @@ A actions, D features, K quantiles, Z atoms; `...` any leading axes, `[N]` or `[
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Literal, NamedTuple
@@ -81,7 +82,8 @@ class QHead(nn.Module):
 
     def _outputs(self, features: Tensor) -> Tensor:
         """`[..., A, num_outputs]`: advantages, centred and added to the value if dueling (Wang et al. 2016, eq. 9)."""
-        advantage: Tensor = self.advantage(features).float().unflatten(-1, (self.num_actions, self.num_outputs))
+        advantage: Tensor = self.advantage(features).float()
+        advantage = advantage.view(*advantage.shape[:-1], self.num_actions, self.num_outputs)
         if self.value is None:
             return advantage
         value: Tensor = self.value(features).float().unsqueeze(-2)
@@ -156,7 +158,7 @@ class ImplicitQuantileQHead(QHead):
         return output.values.mean(-1)
 
 
-_KINDS = {"expected": QHead, "c51": CategoricalQHead, "qr": QuantileQHead, "iqn": ImplicitQuantileQHead}
+_KINDS: dict[str, Callable[[int, int, QHeadConfig], QHead]] = {"expected": QHead, "c51": CategoricalQHead, "qr": QuantileQHead, "iqn": ImplicitQuantileQHead}
 
 
 def make_q_head(num_actions: int, in_features: int, config: QHeadConfig) -> QHead:

@@ -61,8 +61,8 @@ class MLP(Backbone):
         super().__init__()
         self._flatten, size = flat_reader(space, config.kind)
         self._activation = activation(config.activation)
-        self.layers = nn.ModuleList()
-        self.norms = nn.ModuleList()
+        self.layers: list[nn.Linear] = nn.ModuleList()  # type: ignore[assignment]
+        self.norms: list[nn.LayerNorm] = nn.ModuleList()  # type: ignore[assignment]
         for width in config.hidden_sizes:
             self.layers.append(orthogonal(nn.Linear(size, width)))
             if config.layer_norm:

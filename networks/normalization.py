@@ -66,28 +66,26 @@ class ObsNorm(nn.Module):
 
     def __init__(self, space: Space[Any], clip: float = 10.0) -> None:
         super().__init__()
-        self.norm = RunningNorm(space.shape, clip) if _is_vector(space) else None
+        is_vector = isinstance(space, spaces.Box) and image_size(space) is None
+        self.norm = RunningNorm(space.shape or (), clip) if is_vector else None
         children = space.spaces if isinstance(space, spaces.Dict) else {}
         self.keys = tuple(children)
-        self.children_norms = nn.ModuleList(ObsNorm(child, clip) for child in children.values())
+        parts = nn.ModuleList(ObsNorm(child, clip) for child in children.values())
+        self.parts: list[ObsNorm] = parts  # type: ignore[assignment]
 
     def update(self, obs: Obs, mask: Tensor | None = None) -> None:
         """Take in `obs [..., *obs]`; where `mask [...]` is False a row is left out."""
         if self.norm is not None:
-            self.norm.update(obs, mask)
-        for key, child in zip(self.keys, self.children_norms, strict=True):
-            child.update(obs[key], mask)  # type: ignore[index]
+            self.norm.update(obs, mask)  # type: ignore[arg-type]  # a Box is no dict
+        for key, part in zip(self.keys, self.parts, strict=True):
+            part.update(obs[key], mask)  # type: ignore[index]
 
     def forward(self, obs: Obs) -> Obs:
         if self.norm is not None:
             return self.norm(obs)  # type: ignore[no-any-return]
         if not self.keys:
             return obs
-        return {key: child(obs[key]) for key, child in zip(self.keys, self.children_norms, strict=True)}  # type: ignore[index]
-
-
-def _is_vector(space: Space[Any]) -> bool:
-    return isinstance(space, spaces.Box) and image_size(space) is None
+        return {key: part(obs[key]) for key, part in zip(self.keys, self.parts, strict=True)}  # type: ignore[index]
 
 
 __all__ = ["ObsNorm", "RunningNorm"]

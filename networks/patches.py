@@ -62,7 +62,7 @@ class Patches(Backbone):
             x = torch.cat([self.cls.expand(x.shape[0], -1, -1), x], 1)
         x = self.encoder(x + self.position)
         x = x.mean(1) if self.cls is None else x[:, 0]
-        return x.unflatten(0, obs.shape[:2]), ()  # type: ignore[union-attr]
+        return x.reshape(*obs.shape[:2], -1), ()  # type: ignore[union-attr]
 
 
 __all__ = ["Patches", "PatchesConfig"]

@@ -64,7 +64,7 @@ class Recurrent(Backbone):
         self.out_features = config.hidden_size + (self.encoder.out_features if config.skip else 0)
 
     def initial_state(self, batch_size: int) -> State:
-        weight = self.rnn.weight_hh_l0
+        weight: Tensor = self.rnn.weight_hh_l0  # type: ignore[assignment]
         size = (batch_size, len(self._layers), self.rnn.hidden_size)
         return tuple(weight.new_zeros(size) for _ in range(self.num_states))
 

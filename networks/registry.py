@@ -72,7 +72,7 @@ def make_backbone(config: BackboneConfig, space: gymnasium.Space[Any]) -> Backbo
     backbone, expected = _find(config.kind)
     if not isinstance(config, expected.__mro__[1] if ":" in config.kind else expected):
         raise SettingError(f"backbone '{config.kind}' takes {expected.__name__}, not {type(config).__name__}")
-    return backbone(space, config)  # type: ignore[call-arg]  # nn.Module's own signature says nothing
+    return backbone(space, config)
 
 
 def make_encoder(config: BackboneConfig, space: gymnasium.Space[Any], who: str) -> Backbone:

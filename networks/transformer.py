@@ -82,8 +82,10 @@ class _Layer(nn.Module):
     def forward(self, x: Tensor, normalised: Tensor, key_value: Tensor, distance: Tensor, visible: Tensor) -> Tensor:
         """`visible [B, T, M + T]`: which rows each row may see; `distance [T, M + T]`: how far before it they are."""
         bias = torch.where(visible.unsqueeze(1), self.distance_bias[:, distance], -torch.inf)  # [B, h, T, M + T]
-        query = self.query(normalised).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-        key, value = key_value.unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        size, heads = x.shape[0], self.num_heads
+        query = self.query(normalised).view(size, -1, heads, x.shape[2] // heads).transpose(1, 2)
+        split = key_value.view(size, -1, 2, heads, x.shape[2] // heads)
+        key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
         attended = F.scaled_dot_product_attention(query, key, value, bias)  # [B, h, T, d]
         attended = self.out(attended.transpose(1, 2).flatten(2))
         if self.gates is None:
@@ -98,8 +100,8 @@ class _Layer(nn.Module):
 class Transformer(Backbone):
     """GTrXL (Parisotto et al. 2020, "Stabilizing Transformers for Reinforcement Learning", §3) with cached keys.
 
-    State: `(memory [B, L, M, 2D], count [B])`, the keys and values of the last M rows in each layer, the latest last,
-    and how many of them belong to the episode that goes on. No gradient flows into what was cached.
+    State: a tensor `[B, M, 2D]` for each layer, the keys and values of the last M rows, the latest last; then `count [B]`,
+    how many of these rows belong to the episode that goes on. No gradient flows into what was cached.
 
     Raises:
         SettingError: `num_heads` does not divide `width`, or the encoder has a memory of its own.
@@ -110,35 +112,36 @@ class Transformer(Backbone):
         check_heads(config.width, config.num_heads, config.kind)
         self.encoder = make_encoder(config.encoder, space, config.kind)
         self.entry = orthogonal(nn.Linear(self.encoder.out_features, config.width), 1.0)
-        self.layers = nn.ModuleList(_Layer(config) for _ in range(config.num_layers))
+        layers = nn.ModuleList(_Layer(config) for _ in range(config.num_layers))
+        self.layers: list[_Layer] = layers  # type: ignore[assignment]
         self.norm = nn.LayerNorm(config.width)
         self.memory_length = config.memory_length
         self.out_features = config.width
 
     def initial_state(self, batch_size: int) -> State:
         weight = self.norm.weight
-        memory = weight.new_zeros(batch_size, len(self.layers), self.memory_length, 2 * self.out_features)
-        return memory, torch.zeros(batch_size, dtype=torch.long, device=weight.device)
+        memory = (weight.new_zeros(batch_size, self.memory_length, 2 * self.out_features) for _ in self.layers)
+        return *memory, torch.zeros(batch_size, dtype=torch.long, device=weight.device)
 
     def forward(self, obs: Obs, state: State | None = None, is_first: Tensor | None = None) -> tuple[Tensor, State]:
         x = self.entry(self.encoder(obs)[0]).transpose(0, 1)  # [B, T, D]
         batch_size, num_rows, length = x.shape[0], x.shape[1], self.memory_length
-        memory, count = self.initial_state(batch_size) if state is None else state
+        *memory, count = self.initial_state(batch_size) if state is None else state
         # Rows are numbered by episode: 0 goes on from the memory, rows of the memory that are not its own have -1.
         place = torch.arange(length + num_rows, device=x.device)
-        remembered = torch.where(place[:length] >= length - count.unsqueeze(1), 0, -1)  # [B, M]
+        own = torch.where(place[:length] >= length - count.unsqueeze(1), 0, -1)  # [B, M]
         episode = torch.zeros_like(x[..., 0], dtype=torch.long) if is_first is None else is_first.T.long().cumsum(1)
-        source = torch.cat([remembered, episode], 1)  # [B, M + T]
+        source = torch.cat([own, episode], 1)  # [B, M + T]
         distance = place[length:].unsqueeze(1) - place  # [T, M + T]
         visible = (source.unsqueeze(1) == episode.unsqueeze(2)) & ((distance >= 0) & (distance <= length))
         distance = distance.clamp(0, length)
         cached = []
-        for i, layer in enumerate(self.layers):
-            normalised, key_value = layer.remember(x, memory[:, i])
+        for layer, remembered in zip(self.layers, memory, strict=True):
+            normalised, key_value = layer.remember(x, remembered)
             cached.append(key_value[:, -length:].detach())
             x = layer(x, normalised, key_value, distance, visible)
         count = (source[:, -length:] == episode[:, -1:]).sum(1)
-        return self.norm(x).transpose(0, 1), (torch.stack(cached, 1), count)
+        return self.norm(x).transpose(0, 1), (*cached, count)
 
 
 __all__ = ["Gate", "Transformer", "TransformerConfig"]
