@@ -90,7 +90,7 @@ class HideVectorParts(VectorObservationWrapper):
         self.single_observation_space = _part_of(env.single_observation_space, self.shown)
         self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, env.num_envs)
 
-    def observations(self, observations: NDArray[Any]) -> NDArray[Any]:
+    def observations(self, observations: Any) -> Any:
         return observations[:, self.shown]
 
 
@@ -101,7 +101,8 @@ def _shown(space: spaces.Space[Any], hidden: tuple[int, ...]) -> NDArray[np.intp
 
 def _part_of(space: spaces.Space[Any], shown: NDArray[np.intp]) -> spaces.Box:
     assert isinstance(space, spaces.Box)
-    return spaces.Box(space.low[shown], space.high[shown], dtype=space.dtype.type)
+    dtype: Any = space.dtype
+    return spaces.Box(space.low[shown], space.high[shown], dtype=dtype)
 
 
 def _base_name(name: str) -> str:

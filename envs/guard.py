@@ -26,6 +26,8 @@ def explain(name: str, doing: str) -> Iterator[None]:
 
 def failure(name: str, doing: str, error: Exception) -> str:
     """The sentence for an exception raised inside an environment."""
+    while len(error.args) == 1 and isinstance(error.args[0], Exception):
+        error = error.args[0]  # an AsyncVectorEnv wraps what its process raised
     first_line = (str(error).strip().splitlines() or ["no message"])[0]
     return f"{name} cannot {doing}: it raised {type(error).__name__}: {first_line}"
 
@@ -48,7 +50,7 @@ class GuardedVectorEnv(VectorWrapper):
         if self._seed_each and isinstance(seed, int | np.integer):
             seed = column_seeds(int(seed), self.num_envs)
         try:
-            obs, info = self.env.reset(seed=seed, options=options)
+            obs, info = self.env.reset(seed=seed, options=options)  # type: ignore[arg-type]  # B seeds are allowed
         except Exception as error:
             raise self._explained("reset", error) from error
         if (departure := self._misfit()) is not None:

@@ -55,7 +55,7 @@ def load(name: str) -> Any:
     for part in attribute.split("."):
         if not hasattr(found, part):
             public = [key for key in vars(found) if not key.startswith("_")]
-            raise EnvError(f"{name}: module {module_name} has no {attribute!r}{_nearest(attribute, public)}")
+            raise EnvError(f"{name}: module {module_name} has no {attribute!r}{nearest(attribute, public)}")
         found = getattr(found, part)
     return found
 
@@ -92,9 +92,9 @@ def _spec_of(creator: Any, name: str) -> EnvSpec:
     if not callable(creator) or (isinstance(creator, type) and not issubclass(creator, gym.Env | VectorEnv)):
         raise EnvError(f"{name} must be a gymnasium.Env or gymnasium.vector.VectorEnv, found {creator!r}")
     id = re.sub(r"[^\w-]", "_", name.partition(":")[2]) + "-v0"
-    if isinstance(creator, type) and issubclass(creator, VectorEnv):
-        return EnvSpec(id=id, vector_entry_point=creator)
-    return EnvSpec(id=id, entry_point=creator)
+    is_vector = isinstance(creator, type) and issubclass(creator, VectorEnv)
+    entry_point: Any = creator
+    return EnvSpec(id, vector_entry_point=entry_point) if is_vector else EnvSpec(id, entry_point=entry_point)
 
 
 def _import(module: str, name: str) -> Any:
@@ -129,10 +129,11 @@ def _unknown(name: str) -> str:
     )
     if versions:
         return f"unknown environment id {name!r}; versions of {base} are {', '.join(spec.id for spec in versions)}"
-    return f"unknown environment id {name!r}{_nearest(name, list(gym.registry))}"
+    return f"unknown environment id {name!r}{nearest(name, list(gym.registry))}"
 
 
-def _nearest(name: str, candidates: list[str]) -> str:
+def nearest(name: str, candidates: list[str]) -> str:
+    """The end of a sentence about an unknown name: `; did you mean …?`, or nothing if no candidate is near."""
     by_lower = {candidate.lower(): candidate for candidate in candidates}
     close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
     return f"; did you mean {by_lower[close[0]]}?" if close else ""

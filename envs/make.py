@@ -8,6 +8,7 @@ next episode with reward 0. `docs/architecture.md` says why.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from triathlon.envs.control import HideParts, HideVectorParts, hidden_parts
 from triathlon.envs.errors import EnvError
 from triathlon.envs.guard import GuardedVectorEnv, explain, failure
-from triathlon.envs.lookup import find, load, missing_extra
+from triathlon.envs.lookup import find, load, missing_extra, nearest
 from triathlon.envs.spaces import check_envs
 
 Vectorization: TypeAlias = Literal["auto", "vector_entry_point", "sync", "process"]
@@ -81,6 +82,8 @@ def make_envs(config: EnvConfig, num_envs: int | None = None, render: bool = Fal
         found = _make_from_entry_point(config, num_envs, render_mode)
     if isinstance(found, str) and config.vectorization == "vector_entry_point":
         raise EnvError(f"{config.id} cannot be made by its vector entry point: {found}; set vectorization to sync")
+    if isinstance(found, str) and find(config.id).entry_point is None:
+        raise EnvError(f"{config.id} exists as a vector environment only, which cannot serve: {found}")
     if isinstance(found, str):
         single = partial(_make_single, config, render_mode)
         vectorizer = AsyncVectorEnv if config.vectorization == "process" else SyncVectorEnv
@@ -96,12 +99,11 @@ def make_envs(config: EnvConfig, num_envs: int | None = None, render: bool = Fal
 def _make_single(config: EnvConfig, render_mode: str | None) -> gym.Env[Any, Any]:
     spec = _usable_spec(config, render_mode)
     if spec.entry_point is None:
-        raise EnvError(f"{config.id} is a vector environment only: it cannot be made single, for sync, or for watching")
+        raise EnvError(f"{config.id} exists as a vector environment only and cannot be made as a single one")
     wrappers = [_wrapper(name) for name in config.wrappers]
     arguments = dict(config.kwargs) | ({} if render_mode is None else {"render_mode": render_mode})
     with _explain_making(config):
-        creator = spec.entry_point
-        creator = load_env_creator(creator) if isinstance(creator, str) else creator
+        creator = _creator(spec.entry_point)
     modes = getattr(creator, "metadata", {}).get("render_modes")
     # Gymnasium itself shows in a window what is drawn as an array.
     if render_mode is not None and modes is not None and not {render_mode, "rgb_array"} & set(modes):
@@ -125,8 +127,7 @@ def _make_from_entry_point(config: EnvConfig, num_envs: int, render_mode: str | 
     if config.wrappers or spec.additional_wrappers:
         return "wrappers apply to single environments"
     with _explain_making(config):
-        creator = spec.vector_entry_point
-        creator = load_env_creator(creator) if isinstance(creator, str) else creator
+        creator = _creator(spec.vector_entry_point)
     arguments = spec.kwargs | config.kwargs | ({} if render_mode is None else {"render_mode": render_mode})
     limit = config.max_episode_steps or spec.max_episode_steps
     parameters = inspect.signature(creator).parameters
@@ -140,7 +141,7 @@ def _make_from_entry_point(config: EnvConfig, num_envs: int, render_mode: str | 
     if "autoreset_mode" in parameters:
         arguments["autoreset_mode"] = AutoresetMode.NEXT_STEP
     with _explain_making(config):
-        envs = creator(num_envs=num_envs, **arguments)
+        envs: VectorEnv[Any, Any, Any] = creator(num_envs=num_envs, **arguments)
     if envs.metadata.get("autoreset_mode") != AutoresetMode.NEXT_STEP:
         envs.close()
         return f"its autoreset mode is {envs.metadata.get('autoreset_mode')}, not AutoresetMode.NEXT_STEP"
@@ -157,6 +158,10 @@ def _usable_spec(config: EnvConfig, render_mode: str | None) -> EnvSpec:
         if name in config.kwargs:
             raise EnvError(f"{config.id}: kwargs must not hold {name}; it is set outside kwargs")
     return spec
+
+
+def _creator(entry_point: Any) -> Any:
+    return load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
 
 
 def _wrapper(name: str) -> Any:
@@ -177,4 +182,18 @@ def _explain_making(config: EnvConfig) -> Iterator[None]:
     except ImportError as error:
         raise EnvError(f"{config.id} cannot be imported: {error}") from error
     except Exception as error:
-        raise EnvError(failure(config.id, f"be made with kwargs {config.kwargs}", error)) from error
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if isinstance(error, TypeError) and unknown is not None and unknown[1] in config.kwargs:
+            raise EnvError(
+                f"{config.id} takes no argument {unknown[1]!r}{_nearest_argument(config, unknown[1])}"
+            ) from error
+        raise EnvError(failure(config.id, "be made", error)) from error
+
+
+def _nearest_argument(config: EnvConfig, argument: str) -> str:
+    spec = find(config.id)
+    known: list[str] = []
+    for creator in (spec.entry_point, spec.vector_entry_point):
+        if creator is not None:
+            known += inspect.signature(_creator(creator)).parameters
+    return nearest(argument, known)

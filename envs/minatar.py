@@ -7,7 +7,7 @@ sticky actions with probability 0.1, difficulty that grows. Needs the extra `min
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -43,7 +43,7 @@ class MinAtarEnv(gym.Env[NDArray[np.uint8], int]):
     same game objects with Gymnasium's generator, sees them as uint8 and can be saved exactly.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 15}
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 15}  # noqa: RUF012
 
     def __init__(
         self,
@@ -87,7 +87,8 @@ class MinAtarEnv(gym.Env[NDArray[np.uint8], int]):
         if self.render_mode is None:
             return None
         top = np.max(self._see() * np.arange(1, self.observation_space.shape[2] + 1), axis=2)  # type: ignore[index]
-        return PALETTE[top].repeat(CELL, axis=0).repeat(CELL, axis=1)
+        picture: NDArray[np.uint8] = PALETTE[top].repeat(CELL, axis=0).repeat(CELL, axis=1)
+        return picture
 
     def get_state(self) -> dict[str, Any]:
         """All that the future depends on, as arrays and JSON values."""

@@ -47,23 +47,22 @@ class CartPolePixelsVectorEnv(NumpyVectorEnv):
         self.single_action_space = spaces.Discrete(2)
         super().__init__(num_envs, max_episode_steps, render_mode)
         self.physics = CartPoleVectorEnv(num_envs)
-        self.physics.state = np.zeros((4, num_envs))
+        self.cart_state = np.zeros((4, num_envs))
         self.frames = np.zeros((num_envs, self.height, self.width, num_frames), np.uint8)
 
     @property
     def cart_state(self) -> NDArray[np.float64]:
         """Position, velocity, angle and angular velocity, `[4, B]`."""
-        state: NDArray[np.float64] = self.physics.state
-        return state
+        return np.asarray(self.physics.state)
 
     @cart_state.setter
     def cart_state(self, state: NDArray[np.float64]) -> None:
-        self.physics.state = state
+        self.physics.state = state  # type: ignore[assignment]  # Gymnasium declares only the None it starts as
 
     def begin(self, columns: Columns) -> None:
         for i in columns:
-            self.physics.state[:, i] = self.generators[i].uniform(-START, START, 4)
-        pictures = draw_cart_pole(self.physics.state[0, columns], self.physics.state[2, columns])
+            self.cart_state[:, i] = self.generators[i].uniform(-START, START, 4)
+        pictures = draw_cart_pole(self.cart_state[0, columns], self.cart_state[2, columns])
         self.frames[columns] = pictures[..., None]
 
     def advance(self, actions: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -72,7 +71,7 @@ class CartPolePixelsVectorEnv(NumpyVectorEnv):
         self.physics.steps[:] = 0
         _, _, terminated, _, _ = self.physics.step(actions)
         self.frames[..., :-1] = self.frames[..., 1:]
-        self.frames[..., -1] = draw_cart_pole(self.physics.state[0], self.physics.state[2])
+        self.frames[..., -1] = draw_cart_pole(self.cart_state[0], self.cart_state[2])
         return np.ones(self.num_envs), terminated
 
     def observe(self) -> NDArray[np.uint8]:
@@ -90,4 +89,4 @@ def draw_cart_pole(x: NDArray[np.float64], theta: NDArray[np.float64]) -> NDArra
     half = np.select([is_cart, is_pole], [CART_HALF_WIDTH, POLE_HALF_WIDTH], -1.0)
     middle = (x[:, None] + 2.4) * (width / 4.8) + np.maximum(above_cart, 0.0) * np.tan(np.clip(theta, -1, 1))[:, None]
     distance = np.abs(np.arange(width) + 0.5 - middle[..., None])
-    return (255.0 * np.clip(half[:, None] + 0.5 - distance, 0.0, 1.0)).astype(np.uint8)
+    return np.asarray(255.0 * np.clip(half[:, None] + 0.5 - distance, 0.0, 1.0)).astype(np.uint8)

@@ -91,7 +91,7 @@ class ProbeDiscountVectorEnv(ProbeVectorEnv):
         return {(t / 4,): (gamma ** (4 - t),) for t in range(5)}
 
     def reward(self, actions: NDArray[Any]) -> NDArray[np.float64]:
-        return (self.num_steps == 4).astype(np.float64)
+        return np.asarray(self.num_steps == 4, np.float64)
 
     def observe(self) -> NDArray[np.float32]:
         # The observation after the last step repeats it; nothing may be learned from it.
@@ -108,7 +108,7 @@ class ProbeActionVectorEnv(ProbeVectorEnv):
         return {(0.0,): (-1.0, 1.0)}
 
     def reward(self, actions: NDArray[Any]) -> NDArray[np.float64]:
-        return 2.0 * actions - 1.0
+        return np.asarray(2.0 * actions - 1.0)
 
 
 class ProbePolicyVectorEnv(ProbeVectorEnv):
@@ -121,7 +121,7 @@ class ProbePolicyVectorEnv(ProbeVectorEnv):
         return {(-1.0,): (1.0, -1.0), (1.0,): (-1.0, 1.0)}
 
     def reward(self, actions: NDArray[Any]) -> NDArray[np.float64]:
-        return (2.0 * actions - 1.0) * self.sign
+        return np.asarray((2.0 * actions - 1.0) * self.sign)
 
     def observe(self) -> NDArray[np.float32]:
         return self.sign.astype(np.float32)[:, None]
@@ -162,8 +162,8 @@ class ProbeMaskVectorEnv(ProbeVectorEnv):
 
     @staticmethod
     def action_values(gamma: float) -> ActionValues:
-        last = {(-1.0, 1.0): (1.0, 0.0, 10.0), (1.0, 1.0): (10.0, 0.0, 1.0)}
-        first = {(sign, 0.0): tuple(q + gamma for q in last[sign, 1.0]) for sign in (-1.0, 1.0)}
+        last: ActionValues = {(-1.0, 1.0): (1.0, 0.0, 10.0), (1.0, 1.0): (10.0, 0.0, 1.0)}
+        first: ActionValues = {(sign, 0.0): tuple(q + gamma for q in last[sign, 1.0]) for sign in (-1.0, 1.0)}
         return last | first
 
     def _now(self) -> NDArray[np.int64]:
@@ -196,7 +196,7 @@ class ProbeContinuousVectorEnv(ProbeVectorEnv):
     best_actions: ClassVar[dict[tuple[float, ...], float]] = {(-1.0,): -0.5, (1.0,): 0.5}
 
     def reward(self, actions: NDArray[Any]) -> NDArray[np.float64]:
-        return 1.0 - (actions[:, 0].astype(np.float64) - self.sign / 2) ** 2
+        return np.asarray(1.0 - (actions[:, 0].astype(np.float64) - self.sign / 2) ** 2)
 
     def observe(self) -> NDArray[np.float32]:
         return self.sign.astype(np.float32)[:, None]
@@ -217,7 +217,7 @@ class ProbeMemoryVectorEnv(ProbeVectorEnv):
         return {(sign, 0.0): (gamma**4, gamma**4) for sign in (-1.0, 1.0)}
 
     def reward(self, actions: NDArray[Any]) -> NDArray[np.float64]:
-        return (self.num_steps == 4) * (2.0 * actions - 1.0) * self.sign
+        return np.asarray((self.num_steps == 4) * (2.0 * actions - 1.0) * self.sign)
 
     def observe(self) -> NDArray[np.float32]:
         return np.stack((self.sign * (self.num_steps == 0), self.num_steps == 4), axis=1).astype(np.float32)

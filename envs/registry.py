@@ -8,8 +8,9 @@ from typing import Any
 import gymnasium as gym
 
 from triathlon.envs.memory import CueRecallVectorEnv, RepeatPreviousVectorEnv, TMazeVectorEnv
+from triathlon.envs.pixels import CartPolePixelsVectorEnv
 from triathlon.envs.probes import PROBES
-from triathlon.envs.vector import NumpyVectorEnv, SingleEnv
+from triathlon.envs.vector import SingleEnv
 
 
 def _register(name: str, vector_class: Any, max_episode_steps: int | None = None) -> None:
@@ -23,17 +24,11 @@ def _register(name: str, vector_class: Any, max_episode_steps: int | None = None
     )
 
 
-def _cart_pole_pixels(**kwargs: Any) -> NumpyVectorEnv:
-    from triathlon.envs.pixels import CartPolePixelsVectorEnv
-
-    return CartPolePixelsVectorEnv(**kwargs)
-
-
 def register() -> None:
     """Register every environment of ours, single and vector, as `triathlon/<name>-v0`."""
     _register("CueRecall", CueRecallVectorEnv)
     _register("TMaze", TMazeVectorEnv)
     _register("RepeatPrevious", RepeatPreviousVectorEnv)
-    _register("CartPolePixels", _cart_pole_pixels, max_episode_steps=500)
+    _register("CartPolePixels", CartPolePixelsVectorEnv, max_episode_steps=500)
     for name, probe in PROBES.items():
         _register(name, probe)

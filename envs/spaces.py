@@ -23,9 +23,10 @@ def check_envs(envs: gym.Env[Any, Any] | VectorEnv[Any, Any, Any], name: str) ->
         EnvError: an observation or action space is of an unsupported kind, an action space is empty or unbounded in
             what must be finite, or a vector environment does not reset at the next step.
     """
-    is_vector = isinstance(envs, VectorEnv)
-    observation_space = envs.single_observation_space if is_vector else envs.observation_space
-    action_space = envs.single_action_space if is_vector else envs.action_space
+    if isinstance(envs, VectorEnv):
+        observation_space, action_space = envs.single_observation_space, envs.single_action_space
+    else:
+        observation_space, action_space = envs.observation_space, envs.action_space
     for path, space in _leaves(observation_space, "observation"):
         if not isinstance(space, OBSERVATIONS):
             raise EnvError(f"{name}: {path} is a {_kind(space)} space; supported are {_kinds(OBSERVATIONS)}")
@@ -33,7 +34,7 @@ def check_envs(envs: gym.Env[Any, Any] | VectorEnv[Any, Any, Any], name: str) ->
             raise EnvError(f"{name}: {path} is a Box of shape {space.shape}, which holds nothing to see")
     if not isinstance(action_space, ACTIONS):
         raise EnvError(f"{name}: the action space is a {_kind(action_space)} space; supported are {_kinds(ACTIONS)}")
-    if is_vector and envs.metadata.get("autoreset_mode") != AutoresetMode.NEXT_STEP:
+    if isinstance(envs, VectorEnv) and envs.metadata.get("autoreset_mode") != AutoresetMode.NEXT_STEP:
         raise EnvError(
             f"{name}: the vector environment's metadata['autoreset_mode'] is {envs.metadata.get('autoreset_mode')}; "
             f"it must be AutoresetMode.NEXT_STEP (set vectorization to sync to step single environments instead)"
@@ -62,8 +63,8 @@ def misfit(space: spaces.Space[Any], obs: Any, path: str = "observation") -> str
     if not np.can_cast(array.dtype, np.dtype(space.dtype), casting="same_kind"):
         return f"{path} should have dtype {np.dtype(space.dtype)}, found {array.dtype}"
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
-        count = space.n if isinstance(space, spaces.Discrete) else space.nvec
-        if np.any(array < space.start) or np.any(array >= space.start + count):
+        index: Any = array - space.start
+        if np.any(index < 0) or np.any(index >= (space.n if isinstance(space, spaces.Discrete) else space.nvec)):
             return f"{path} should lie within {space}, found {obs}"
     return None
 

@@ -76,7 +76,8 @@ def _save(layer: Any) -> dict[str, Any]:
             continue
         if isinstance(value, np.ndarray | list | dict | deque | np.random.Generator):
             # Two names for one object would come back as two objects.
-            owner = id(value if getattr(value, "base", None) is None else value.base)
+            base = getattr(value, "base", None)
+            owner = id(value if base is None else base)
             if owner in seen:
                 raise Uncopyable(name)
             seen.add(owner)
@@ -173,7 +174,7 @@ def _load_space(space: spaces.Space[Any], saved: dict[str, Any]) -> None:
 
 def _encode_mujoco(model: Any, data: Any) -> dict[str, Any]:
     """The integration state, and every derived array: rewards read positions that the last step left behind."""
-    import mujoco
+    import mujoco  # type: ignore[import-untyped]
 
     spec = mujoco.mjtState.mjSTATE_INTEGRATION
     integration = np.empty(mujoco.mj_stateSize(model, spec))

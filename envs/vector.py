@@ -32,7 +32,7 @@ class NumpyVectorEnv(VectorEnv[Any, Any, Any]):
     the very episodes that the single environment seeded s plays.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.NEXT_STEP, "render_modes": ["rgb_array"]}
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.NEXT_STEP, "render_modes": ["rgb_array"]}  # noqa: RUF012
     state_names: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, num_envs: int, max_episode_steps: int | None, render_mode: str | None) -> None:
@@ -113,7 +113,7 @@ class NumpyVectorEnv(VectorEnv[Any, Any, Any]):
 class SingleEnv(gym.Env[Any, Any]):
     """One column of a `NumpyVectorEnv` as an ordinary environment, which the caller resets."""
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 10}
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
 
     def __init__(
         self, vector_class: Callable[..., NumpyVectorEnv], render_mode: str | None = None, **kwargs: Any
@@ -154,7 +154,7 @@ def _only(info: dict[str, Any]) -> dict[str, Any]:
 def draw(space: spaces.Space[Any], obs: Any, side: int = 160) -> NDArray[np.uint8]:
     """One observation as a grey picture `[H, W, 3]` of about `side` pixels: a frame, or a row of cells for numbers."""
     if isinstance(space, spaces.Discrete):
-        cells = (np.arange(space.n) == obs).astype(np.float32)[None]
+        cells = (np.arange(int(space.n)) == obs).astype(np.float32)[None]
     else:
         assert isinstance(space, spaces.Box)
         grey = (obs - space.low.astype(np.float32)) / (space.high.astype(np.float32) - space.low)

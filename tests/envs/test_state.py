@@ -1,0 +1,83 @@
+"""A saved environment goes on exactly where it was, in the same object and in a fresh one, or says that it cannot."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from triathlon.envs import EnvConfig, make_envs, restore, state_of
+
+EXACT = [
+    EnvConfig("CartPole-v1", num_envs=3),
+    EnvConfig("CartPole-v1", num_envs=3, hide="velocities"),
+    EnvConfig("CartPole-v1", num_envs=3, vectorization="sync"),
+    EnvConfig("Acrobot-v1", num_envs=2, max_episode_steps=40),
+    EnvConfig("Pendulum-v1", num_envs=2, max_episode_steps=40),
+    EnvConfig("MountainCar-v0", num_envs=2, max_episode_steps=40),
+    EnvConfig("triathlon/CueRecall-v0", num_envs=3),
+    EnvConfig("triathlon/TMaze-v0", num_envs=3),
+    EnvConfig("triathlon/RepeatPrevious-v0", num_envs=3),
+    EnvConfig("triathlon/CartPolePixels-v0", num_envs=3),
+    EnvConfig("triathlon/CartPolePixels-v0", num_envs=3, vectorization="sync"),
+    EnvConfig("triathlon/ProbeMask-v0", num_envs=3),
+    EnvConfig("MinAtar/Seaquest-v1", num_envs=2),
+    EnvConfig("MinAtar/SpaceInvaders-v1", num_envs=2),
+    EnvConfig("HalfCheetah-v5", num_envs=2, max_episode_steps=40),
+    EnvConfig("Ant-v5", num_envs=2, max_episode_steps=40),
+    EnvConfig("Hopper-v5", num_envs=2),
+]
+
+
+def steps(envs, actions):
+    return [[np.array(x) for x in envs.step(a)[:4]] for a in actions]
+
+
+def through_disk(value):
+    """What JSON and npz leave of a state: the same values in new objects."""
+    if isinstance(value, dict):
+        assert all(isinstance(key, str) for key in value)
+        return {key: through_disk(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [through_disk(v) for v in value]
+    if isinstance(value, np.ndarray):
+        assert value.dtype.kind in "biuf"
+        return value.copy()
+    return json.loads(json.dumps(value))
+
+
+@pytest.mark.parametrize("config", EXACT, ids=lambda c: f"{c.id}-{c.vectorization}-{c.hide}")
+def test_fifty_steps_are_the_same_after_restoring(config):
+    if config.id.startswith("MinAtar"):
+        pytest.importorskip("minatar")
+    if config.id.endswith("-v5"):
+        pytest.importorskip("mujoco")
+    envs = make_envs(config)
+    envs.reset(seed=3)
+    envs.action_space.seed(0)
+    steps(envs, [envs.action_space.sample() for _ in range(30)])
+    state = state_of(envs)
+    assert state is not None
+    state = through_disk(state)
+    actions = [envs.action_space.sample() for _ in range(50)]
+    expected = steps(envs, actions)
+    assert any(e[2].any() or e[3].any() for e in expected) or config.id.startswith("MinAtar")
+    for again in (envs, make_envs(config)):
+        restore(again, state)
+        for got, wanted in zip(steps(again, actions), expected, strict=True):
+            assert all(np.array_equal(g, w) for g, w in zip(got, wanted, strict=True))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [EnvConfig("LunarLander-v3", num_envs=1), EnvConfig("CartPole-v1", num_envs=1, vectorization="process")],
+    ids=["box2d", "process"],
+)
+def test_what_cannot_be_saved_exactly_is_not_saved(config):
+    if config.id.startswith("Lunar"):
+        pytest.importorskip("Box2D")
+    envs = make_envs(config)
+    envs.reset(seed=0)
+    assert state_of(envs) is None
+    envs.close()
