@@ -89,4 +89,6 @@ def shuffled(rows: Rows, num_minibatches: int, generator: torch.Generator) -> It
         yield dealt.select(slice(start, stop))
 
 
-
+def default_segment_length(num_rows: int, remembers: bool) -> int:
+    """1 without a memory; with one, the longest stretch up to 16 rows that divides a rollout of `num_rows`."""
+    return max(s for s in range(1, 17) if num_rows % s == 0) if remembers else 1

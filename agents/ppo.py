@@ -15,7 +15,7 @@ from torch import Tensor
 from triathlon.agents.actor_critic import ActorCritic, ActorCriticPolicy
 from triathlon.agents.adam import Adam
 from triathlon.agents.agent import Metrics
-from triathlon.agents.minibatches import Rows, cut, shuffled
+from triathlon.agents.minibatches import Rows, cut, default_segment_length, shuffled
 from triathlon.agents.randomness import initialisation, torch_generator
 from triathlon.agents.registry import AgentConfig, Task
 from triathlon.agents.returns import explained_variance, gae
@@ -102,7 +102,8 @@ class PPO:
         )
         self.policy = ActorCriticPolicy(self.network, task.action_space, torch_generator(act_seed, task.device))
         self.num_rows = config.num_steps
-        self.segment_length = config.segment_length or self._default_segment_length()
+        remembers = bool(self.network.initial_state(1))
+        self.segment_length = config.segment_length or default_segment_length(config.num_steps, remembers)
         self.state_period = self.segment_length
         self.reward_scaler = RewardScaler(task.num_envs, config.gamma) if config.normalize_reward else None
         self._shuffle = torch_generator(shuffle_seed, torch.device("cpu"))
@@ -177,12 +178,6 @@ class PPO:
             per_row = torch.stack([surrogate, squared, -entropy, drift - log_ratio, (drift.abs() > clip_coef).float()])
             means = (per_row * weight).flatten(1).sum(1)
             return torch.cat([means, loss.view(1), norm.view(1)])
-
-    def _default_segment_length(self) -> int:
-        """1 without a memory; with one, the longest stretch up to 16 rows that divides a rollout."""
-        if not self.network.initial_state(1):
-            return 1
-        return max(s for s in range(1, 17) if self.config.num_steps % s == 0)
 
     def state_dict(self, with_experience: bool = True) -> dict[str, Any]:
         state: dict[str, Any] = {
