@@ -6,11 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv, VectorWrapper
 
 from triathlon.envs.errors import EnvError
 from triathlon.envs.spaces import misfit
+
+
+def broken_space(name: str, departure: str) -> str:
+    """The sentence for an observation that is not of the space that declares it."""
+    return f"{name} broke its observation space: {departure}"
 
 
 @contextmanager
@@ -30,6 +36,33 @@ def failure(name: str, doing: str, error: Exception) -> str:
         error = error.args[0]  # an AsyncVectorEnv wraps what its process raised
     first_line = (str(error).strip().splitlines() or ["no message"])[0]
     return f"{name} cannot {doing}: it raised {type(error).__name__}: {first_line}"
+
+
+class GuardedEnv(gym.Wrapper[Any, Any, Any, Any]):
+    """A single environment whose failures name it."""
+
+    def __init__(self, env: gym.Env[Any, Any], name: str) -> None:
+        super().__init__(env)
+        self.name = name
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        with explain(self.name, "reset"):
+            obs, info = self.env.reset(seed=seed, options=options)
+        return self._fitting(obs), info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        with explain(self.name, "step"):
+            obs, reward, terminated, truncated, info = self.env.step(action)
+        return self._fitting(obs), reward, terminated, truncated, info
+
+    def render(self) -> Any:
+        with explain(self.name, "be drawn"):
+            return self.env.render()
+
+    def _fitting(self, obs: Any) -> Any:
+        if (departure := misfit(self.observation_space, obs)) is not None:
+            raise EnvError(broken_space(self.name, departure))
+        return obs
 
 
 class GuardedVectorEnv(VectorWrapper):
@@ -78,7 +111,7 @@ class GuardedVectorEnv(VectorWrapper):
         space = self.env.unwrapped.single_observation_space
         for obs in getattr(self.env.unwrapped, "_env_obs", ()):
             if obs is not None and (departure := misfit(space, obs)) is not None:
-                return f"{self.name} broke its observation space: {departure}"
+                return broken_space(self.name, departure)
         return None
 
 

@@ -22,7 +22,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 
 from triathlon.envs.control import HideParts, HideVectorParts, hidden_parts
 from triathlon.envs.errors import EnvError
-from triathlon.envs.guard import GuardedVectorEnv, explain, failure
+from triathlon.envs.guard import GuardedEnv, GuardedVectorEnv, explain, failure
 from triathlon.envs.lookup import find, load, missing_extra, nearest
 from triathlon.envs.spaces import check_envs
 
@@ -58,7 +58,7 @@ def make_env(config: EnvConfig, render_mode: str | None = None) -> gym.Env[Any, 
     if config.hide is not None:
         env = HideParts(env, hidden_parts(config.hide, config.id, env.observation_space))
     check_envs(env, config.id)
-    return env
+    return GuardedEnv(env, config.id)
 
 
 def make_envs(config: EnvConfig, num_envs: int | None = None, render: bool = False) -> VectorEnv[Any, Any, Any]:

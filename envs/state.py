@@ -20,6 +20,8 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import SyncVectorEnv, VectorEnv, VectorWrapper
 
+from triathlon.envs.errors import EnvError
+
 # Attributes that hold no state: what the environment is, and the wrapped environment (visited by itself).
 FIXED_NAMES = frozenset({"env", "spec", "metadata", "_cached_spec", "_metadata"})
 FIXED_TYPES = (type, EnvSpec, Enum, types.FunctionType, types.BuiltinFunctionType, types.ModuleType)
@@ -38,15 +40,29 @@ def state_of(envs: VectorEnv[Any, Any, Any]) -> dict[str, Any] | None:
     The observation that was last returned is not part of it: who holds it must save it.
     """
     try:
-        return {str(i): _save(layer) for i, layer in enumerate(_layers(envs))}
+        return {key: _save(layer) for key, layer in _named_layers(envs)}
     except Uncopyable:
         return None
 
 
 def restore(envs: VectorEnv[Any, Any, Any], state: dict[str, Any]) -> None:
-    """Bring `envs`, made as those that were saved, to a state that `state_of` gave."""
+    """Bring `envs`, made as those that were saved, to a state that `state_of` gave.
+
+    Raises:
+        EnvError: the state is of environments made otherwise.
+    """
+    layers = dict(_named_layers(envs))
+    if layers.keys() != state.keys():
+        found = ", ".join(sorted(state.keys() ^ layers.keys()))
+        raise EnvError(f"the saved state is not of these environments: they differ in {found}")
+    for key, layer in layers.items():
+        _load(layer, state[key])
+
+
+def _named_layers(envs: VectorEnv[Any, Any, Any]) -> Iterator[tuple[str, Any]]:
     for i, layer in enumerate(_layers(envs)):
-        _load(layer, state[str(i)])
+        num_envs = f" of {layer.num_envs}" if isinstance(layer, VectorEnv) else ""
+        yield f"{i} {type(layer).__name__}{num_envs}", layer
 
 
 def _layers(env: Any) -> Iterator[Any]:

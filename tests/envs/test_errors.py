@@ -59,6 +59,12 @@ def test_environments_that_cannot_be_made(config, sentence):
     assert "\n" not in str(raised.value)
 
 
+def reset_and_step(envs, actions):
+    envs.reset(seed=0)
+    envs.step(actions)
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")  # Gymnasium logs what its processes raise
 @pytest.mark.parametrize("vectorization", ["sync", "process"])
 @pytest.mark.parametrize(
     ("fault", "sentence"),
@@ -71,8 +77,7 @@ def test_an_environment_that_raises_is_named_and_the_cause_kept(fault, sentence,
     config = EnvConfig(f"{USER}:Faulty", num_envs=2, vectorization=vectorization, kwargs={"fault": fault})
     envs = make_envs(config)
     with pytest.raises(EnvError) as raised:
-        envs.reset(seed=0)
-        envs.step(np.zeros(2, int))
+        reset_and_step(envs, np.zeros(2, int))
     assert str(raised.value) == sentence
     assert type(raised.value.__cause__).__name__ == sentence.split(": ")[-2].split()[-1]
 
@@ -81,11 +86,12 @@ def test_an_environment_that_raises_is_named_and_the_cause_kept(fault, sentence,
 def test_an_observation_outside_its_space_is_named(fault, found):
     envs = make_envs(EnvConfig(f"{USER}:Faulty", num_envs=2, kwargs={"fault": fault}))
     with pytest.raises(EnvError) as raised:
-        envs.reset(seed=0)
-        envs.step(np.zeros(2, int))
-    assert str(raised.value) == (
-        f"{USER}:Faulty broke its observation space: observation should have shape (3,), found {found}"
-    )
+        reset_and_step(envs, np.zeros(2, int))
+    sentence = f"{USER}:Faulty broke its observation space: observation should have shape (3,), found {found}"
+    assert str(raised.value) == sentence
+    with pytest.raises(EnvError) as raised:
+        reset_and_step(make_env(EnvConfig(f"{USER}:Faulty", kwargs={"fault": fault})), 0)
+    assert str(raised.value) == sentence
 
 
 @pytest.mark.parametrize(

@@ -90,10 +90,7 @@ def test_the_single_environment_equals_a_column_of_sync():
         actions = np.array([t % 3, (t // 5) % 3])
         obs, reward, terminated, truncated, _ = envs.step(actions)
         for i, single in enumerate(singles):
-            if ended[i]:
-                expected = (single.reset()[0], 0.0, False, False)
-            else:
-                expected = single.step(int(actions[i]))[:4]
+            expected = (single.reset()[0], 0.0, False, False) if ended[i] else single.step(int(actions[i]))[:4]
             ended[i] = expected[2] or expected[3]
             assert np.array_equal(obs[i], expected[0])
             assert (reward[i], terminated[i], truncated[i]) == expected[1:]

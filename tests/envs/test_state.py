@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from triathlon.envs import EnvConfig, make_envs, restore, state_of
+from triathlon.envs import EnvConfig, EnvError, make_envs, restore, state_of
 
 EXACT = [
     EnvConfig("CartPole-v1", num_envs=3),
@@ -81,3 +81,9 @@ def test_what_cannot_be_saved_exactly_is_not_saved(config):
     envs.reset(seed=0)
     assert state_of(envs) is None
     envs.close()
+
+
+def test_a_state_of_other_environments_is_refused():
+    state = state_of(make_envs(EnvConfig("CartPole-v1", num_envs=2)))
+    with pytest.raises(EnvError, match=r"they differ in .*CartPoleVectorEnv of 2, 1 CartPoleVectorEnv of 3"):
+        restore(make_envs(EnvConfig("CartPole-v1", num_envs=3)), state)
