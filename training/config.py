@@ -107,9 +107,7 @@ def find(config: str | Path) -> Path:
     if name in shipped and str(config) in (name, f"{name}.yaml"):
         return shipped[name]
     near = difflib.get_close_matches(name, shipped, n=3, cutoff=0.5)
-    hint = (
-        f"; did you mean {' or '.join(near)}?" if near else f"; shipped configurations: {', '.join(shipped) or 'none'}"
-    )
+    hint = f"did you mean {' or '.join(near)}?" if near else f"shipped configurations: {', '.join(shipped) or 'none'}"
     raise RunError(f"there is no configuration file '{config}' and no shipped configuration of that name; {hint}")
 
 
@@ -137,7 +135,7 @@ def override(mapping: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any
                 below = place[part] = {}
             if not isinstance(below, dict):
                 raise RunError(
-                    f"--{'.'.join(key)}: {'.'.join(key[: depth + 1])} is {below!r}, which has no settings below it"
+                    f"--{'.'.join(key)}: {'.'.join(key[: depth + 1])} is {below!r}, which has no settings in it"
                 )
             place = below
         if key[-1] == "kind" and place.get("kind", value) != value:

@@ -132,6 +132,8 @@ def _convert(hint: Any, value: Any, kinds: Kinds, path: str) -> Any:
 
 
 def _holds_settings(hint: Any) -> bool:
+    if get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
     return dataclasses.is_dataclass(hint) or any(_holds_settings(arg) for arg in get_args(hint))
 
 
@@ -141,9 +143,7 @@ def _leaf(hint: Any, value: Any, path: str) -> Any:
         return _adapter(hint).validate_json(json.dumps(value), strict=True)
     except (TypeError, ValueError) as error:
         if not isinstance(error, ValidationError):
-            raise RunError(
-                f"{path} is {_shown(value)}, which is not a plain number, string, list or mapping"
-            ) from error
+            raise RunError(f"{path} is {_shown(value)}, not a plain number, string, list or mapping") from error
         problems = error.errors(include_url=False, include_context=False)
         where = ".".join(str(part) for part in problems[0]["loc"] if isinstance(part, int))
         allowed = " or ".join(dict.fromkeys(_allowed(problem["msg"]) for problem in problems))
@@ -155,7 +155,7 @@ def _leaf(hint: Any, value: Any, path: str) -> Any:
 
 
 def _allowed(message: str) -> str:
-    return message.removeprefix("Input should be ").removeprefix("a valid ").replace("valid ", "", 1)
+    return message.removeprefix("Input should be ").replace("a valid ", "a ").replace("a integer", "an integer")
 
 
 def _literals(hint: Any) -> list[Any]:
@@ -167,7 +167,8 @@ def _literals(hint: Any) -> list[Any]:
 def _unknown(key: str, allowed: list[str], path: str, kind: Any) -> str:
     of_kind = f" of kind '{kind}'" if isinstance(kind, str) else ""
     where = f"{path}{of_kind}" if path else "the configuration"
-    return f"{_join(path, key)} is not a setting of {where}; there are {', '.join(allowed)}{nearest(key, allowed)}"
+    hint = nearest(key, allowed) or f": it has {', '.join(allowed)}"
+    return f"{_join(path, key)} is not a setting of {where}{hint}"
 
 
 def _help(hint: Any) -> str:

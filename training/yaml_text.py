@@ -81,12 +81,10 @@ def parse_value(text: str, source: str) -> Any:
 
 def dump(value: Any) -> str:
     """A value as YAML text that `parse_value` gives back equal."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, width=110)
 
 
 def dump_line(value: Any) -> str:
     """A value as YAML on one line."""
-    text = yaml.dump(
-        value, Dumper=_Dumper, default_flow_style=True, sort_keys=False, allow_unicode=True, width=1_000_000
-    )
+    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, sort_keys=False, width=1_000_000)
     return text.removesuffix("...\n").strip()
