@@ -168,6 +168,20 @@ def test_reset_between_segments_loses_one_transition() -> None:
     assert drawn(replay) == [0, 12, 13] and replay.num_sampleable == 3
 
 
+def test_newest_transition_keeps_its_priority_if_the_episode_goes_on_and_loses_it_if_not() -> None:
+    replay = make(prioritized=True, priority_exponent=1.0)
+    replay.add(simple(0, [1, 0, 0]))
+    sample = replay.sample(20)
+    replay.update_priorities(sample.index, torch.where(sample.segment.obs[0] == 1, 0.25, 1.0))
+    replay.add(simple(2, [0, 0]))
+    rows = replay.sample(900).segment.obs[0].int()
+    assert [int((rows == row).sum()) for row in range(3)] == [400, 100, 400]
+    late = replay.sample(20)
+    replay.add(simple(13, [1, 0, 0]))  # row 3 was replaced, so nobody knows what the action of row 2 led to
+    replay.update_priorities(late.index, torch.ones(20))
+    assert drawn(replay) == [0, 1, 13, 14]
+
+
 def test_states_are_thinned_out() -> None:
     replay = make(length=1, state_period=4, contiguous=True)
     for first in range(0, 12, 3):  # states come before rows 0, 2, 3, 5, 6, 8, 9, 11
