@@ -46,13 +46,16 @@ format: $(VENV)/.dev  ## let ruff repair what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-type: $(VENV)/.dev  ## types (mypy)
-# mypy cannot see the package-dir mapping of pyproject.toml, so it reads the rooms through links under their installed names.
-	@rm -rf .links && mkdir -p .links/triathlon
-	@for room in $(ROOMS); do ln -s ../../$$room .links/triathlon/$$room; done
-	@$(BIN)/mypy .links/triathlon tests $(wildcard benchmarks/*.py)
+type: $(VENV)/.dev .links  ## types (mypy)
+	@$(BIN)/mypy .links/triathlon tests benchmarks
 
-docs: $(VENV)/.dev  ## the pages, into site/
+learn: $(VENV)/.dev  ## the learning tests, minutes each: what every configuration reaches, as a table
+	@$(BIN)/python benchmarks/learn.py $(ARGS)
+
+bench: $(VENV)/.dev  ## speed, alternating with Stable-Baselines3 in the same run
+	@$(BIN)/python benchmarks/speed.py $(ARGS)
+
+docs: $(VENV)/.dev .links  ## the pages, into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "site/index.html"
 
 system-deps:  ## Debian packages that tests marked external need
@@ -65,6 +68,12 @@ endif
 clean:  ## remove the environment, caches and built files (runs/ stays)
 	rm -rf $(VENV) .links build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Type checkers and documentation tools cannot see the package-dir mapping of pyproject.toml: they read the rooms through
+# links under their installed names. Nothing at run time depends on them.
+.links: Makefile
+	@rm -rf .links && mkdir -p .links/triathlon
+	@for room in $(ROOMS); do ln -s ../../$$room .links/triathlon/$$room; done
 
 # The environment. A stamp says what is in it: .run what training needs, .dev everything. While pip works, .unfinished
 # holds the process that runs it: found later without that process, it means half an environment, which is made anew.
