@@ -71,7 +71,7 @@ def parse(text: str, source: str) -> dict[str, Any]:
 def parse_value(text: str, source: str) -> Any:
     """Any one value in a YAML text; `source` names it in errors. Raises RunError where it is not YAML."""
     try:
-        return yaml.load(text, _Loader)
+        return yaml.load(text, _Loader)  # noqa: S506 (_Loader is a SafeLoader)
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark and "\n" in text else ""
