@@ -88,10 +88,5 @@ def draw_cart_pole(x: NDArray[np.float64], theta: NDArray[np.float64]) -> NDArra
     is_cart, is_pole = above_cart < 0, (above_cart >= 0) & (above_cart < POLE_ROWS)
     half = np.select([is_cart, is_pole], [CART_HALF_WIDTH, POLE_HALF_WIDTH], -1.0)
     middle = (x[:, None] + 2.4) * (width / 4.8) + np.maximum(above_cart, 0.0) * np.tan(np.clip(theta, -1, 1))[:, None]
-    # In place and in single precision: this is the dearest part of a step.
-    grey = np.arange(width, dtype=np.float32) + np.float32(0.5) - middle[..., None].astype(np.float32)
-    np.abs(grey, out=grey)
-    np.subtract(half[:, None].astype(np.float32) + np.float32(0.5), grey, out=grey)
-    np.clip(grey, 0.0, 1.0, out=grey)
-    np.multiply(grey, 255.0, out=grey)
-    return grey.astype(np.uint8)
+    distance = np.abs(np.arange(width) + 0.5 - middle[..., None])
+    return np.asarray(255.0 * np.clip(half[:, None] + 0.5 - distance, 0.0, 1.0)).astype(np.uint8)
