@@ -1,6 +1,7 @@
 """Writes the tables of settings into the pages, from the dataclasses that read the settings (an MkDocs hook).
 
-A page holds a line `<!-- settings: module:Class -->`, `<!-- backbones -->` or `<!-- configurations -->` where a table belongs.
+A page holds a line `<!-- settings: module:Class -->`, `<!-- backbones -->` or `<!-- configurations -->` where a table
+belongs.
 """
 
 from __future__ import annotations
@@ -14,14 +15,19 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import annotated_types
-
 from triathlon.networks import registry
 from triathlon.training import config, yaml_text
 
 ROOT = Path(__file__).parent.parent
-NAMES = {int: "whole number", float: "number", bool: "true or false", str: "text", dict: "mapping", tuple: "list", list: "list"}
-BOUNDS = {annotated_types.Gt: ("gt", "> "), annotated_types.Ge: ("ge", "≥ "), annotated_types.Lt: ("lt", "< "), annotated_types.Le: ("le", "≤ ")}
+WORDS = {
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    str: "text",
+    dict: "mapping",
+    list: "list",
+}
+SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}  # attributes of annotated_types' Gt, Ge, Lt, Le
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -42,31 +48,35 @@ def table(cls: type) -> str:
     """The settings of a dataclass, a row each; those of a dataclass inside it follow under their dotted path."""
     lines = ["| setting | default | allowed | what it is |", "|---|---|---|---|"]
     for path, default, hint in settings(cls):
-        cells = (f"`{path}`", f"`{shown(default)}`" if default is not dataclasses.MISSING else "must be given", allowed(hint), help_of(hint))
+        given = "must be given" if default is dataclasses.MISSING else f"`{shown(default)}`"
+        cells = (f"`{path}`", given, allowed(hint), help_of(hint))
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)
 
 
 def settings(cls: type, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """`(dotted path, default, annotated type)` of every setting; `kind` chooses the class and is left out at the top."""
+    """`(dotted path, default, annotated type)` of every setting but the `kind` that chose the dataclass."""
     hints = get_type_hints(cls, include_extras=True)
     for field in dataclasses.fields(cls):
         name, hint = f"{path}{field.name}", hints[field.name]
         bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
-        if dataclasses.is_dataclass(bare) and isinstance(bare, type) and not hasattr(bare, "kind"):
-            yield from settings(bare, f"{name}.")
-        elif dataclasses.is_dataclass(bare) and isinstance(bare, type) and get_origin(get_type_hints(bare)["kind"]) is Literal:
+        if isinstance(bare, type) and dataclasses.is_dataclass(bare) and not chosen_by_kind(bare):
             yield from settings(bare, f"{name}.")
         elif path or field.name != "kind":
             default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
             yield name, default, hint
 
 
+def chosen_by_kind(cls: type) -> bool:
+    """Whether a mapping's `kind` chooses the dataclass that reads it, so that its settings are not known here."""
+    return "kind" in get_type_hints(cls) and get_origin(get_type_hints(cls)["kind"]) is not Literal
+
+
 def allowed(hint: Any) -> str:
     """What a setting of this type may be, in words."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        bounds = [f"{sign}{getattr(m, name)}" for m in args[1:] for kind, (name, sign) in BOUNDS.items() if isinstance(m, kind)]
+        bounds = [f"{sign} {getattr(m, name)}" for m in args[1:] for name, sign in SIGNS.items() if hasattr(m, name)]
         text = allowed(args[0])
         return text.replace("number", f"number {' and '.join(bounds)}", 1) if bounds else text
     if origin is Literal:
@@ -76,8 +86,8 @@ def allowed(hint: Any) -> str:
     if origin is tuple:
         return f"list of {allowed(args[0])}"
     if dataclasses.is_dataclass(hint):
-        return "mapping with a `kind`" if hasattr(hint, "kind") else "mapping"
-    return NAMES.get(origin or hint, "any value")
+        return "mapping with a `kind`"
+    return WORDS.get(origin or hint, "any value")
 
 
 def help_of(hint: Any) -> str:
@@ -98,7 +108,7 @@ def backbones() -> str:
     for kind in registry.kinds():
         if kind == "auto":
             continue
-        backbone, settings_class = registry._find(kind)
+        backbone, settings_class = registry.backbone_class(kind), registry.config_class(kind)
         text = re.split(r"\n\n\s*Raises:", inspect.getdoc(backbone) or "")[0]
         sections.append(f"### `{kind}`\n\n{text}\n\n{table(settings_class)}")
     return "\n\n".join(sections)
@@ -110,5 +120,6 @@ def configurations() -> str:
     for path in sorted((ROOT / "configs").rglob("*.yaml")):
         experiment = config.load(path)
         name = path.relative_to(ROOT)
-        lines.append(f"| `{name}` | `{experiment.env.id}` | `{experiment.agent.kind}` | `{experiment.backbone.kind}` | {experiment.total_steps:,} |")
+        kinds = f"`{experiment.env.id}` | `{experiment.agent.kind}` | `{experiment.backbone.kind}`"
+        lines.append(f"| `{name}` | {kinds} | {experiment.total_steps:,} |")
     return "\n".join(lines)

@@ -61,6 +61,11 @@ def config_class(kind: str) -> type[BackboneConfig]:
     return BackboneConfig if kind == "auto" else _find(kind)[1]
 
 
+def backbone_class(kind: str) -> type[Backbone]:
+    """The class that `kind` names; raises SettingError as `config_class` does, and for `auto`, which is no class."""
+    return _find(kind)[0]
+
+
 def make_backbone(config: BackboneConfig, space: gymnasium.Space[Any]) -> Backbone:
     """Build the backbone that `config` describes for observations of `space`.
 
@@ -144,4 +149,4 @@ def _for_space(space: gymnasium.Space[Any]) -> BackboneConfig:
     return config_class(kind)()
 
 
-__all__ = ["BackboneConfig", "config_class", "kinds", "make_backbone", "make_encoder", "register"]
+__all__ = ["BackboneConfig", "backbone_class", "config_class", "kinds", "make_backbone", "make_encoder", "register"]

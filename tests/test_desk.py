@@ -1,7 +1,8 @@
-"""The desk keeps its word: commands that the pages name exist, packages are complete, nothing of one machine is in the tree."""
+"""The desk keeps its word: what pages name exists, packages are complete, the tree holds nothing of one machine."""
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import re
@@ -41,6 +42,12 @@ def test_make_commands_in_a_page_exist(page: Path) -> None:
     code = "\n".join(a or b for a, b in re.findall(r"```\w*\n(.*?)```|`([^`\n]+)`", page.read_text(), re.DOTALL))
     named = {word for line in re.findall(r"^\s*make ((?:[a-z-]+ ?)+)", code, re.MULTILINE) for word in line.split()}
     assert named <= make_targets()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:\s]+)(?:#[\w-]*)?\)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
 
 
 def test_help_lists_every_target() -> None:
@@ -85,18 +92,19 @@ def test_the_wheel_holds_all_rooms_and_configurations(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     (wheel,) = tmp_path.glob("triathlon-*.whl")
     held = set(zipfile.ZipFile(wheel).namelist())
-    kinds = ("*.py", "*.yaml")
-    expected = {f"triathlon/{f.relative_to(ROOT)}" for room in ROOMS for kind in kinds for f in (ROOT / room).rglob(kind)}
+    files = [file for room in ROOMS for kind in ("*.py", "*.yaml") for file in (ROOT / room).rglob(kind)]
+    expected = {f"triathlon/{file.relative_to(ROOT)}" for file in files}
     assert expected <= held
     assert not [name for name in held if "test" in name or not name.startswith("triathlon")]
 
 
 def test_no_room_needs_an_extra_to_be_imported() -> None:
-    modules = [f"triathlon.{'.'.join(f.relative_to(ROOT).with_suffix('').parts)}" for r in ROOMS for f in (ROOT / r).rglob("*.py")]
+    files = [file.relative_to(ROOT).with_suffix("") for room in ROOMS for file in (ROOT / room).rglob("*.py")]
+    modules = sorted(f"triathlon.{'.'.join(file.parts)}".removesuffix(".__init__") for file in files)
     script = (
         "import importlib, sys\n"
         f"sys.modules.update(dict.fromkeys({EXTRAS!r}))\n"  # None in sys.modules: import raises ModuleNotFoundError
-        f"for name in {sorted(m.removesuffix('.__init__') for m in modules)!r}:\n    importlib.import_module(name)\n"
+        f"for name in {modules!r}:\n    importlib.import_module(name)\n"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
@@ -108,6 +116,23 @@ def test_the_command_starts_without_slow_imports() -> None:
     assert not {"pygame", "matplotlib", "pandas", "stable_baselines3", "ray", "scipy.stats"} & set(loaded)
 
 
+def test_scripts_that_make_runs_exist() -> None:
+    named = re.findall(r"[\w/]+\.py\b", (ROOT / "Makefile").read_text())
+    assert named
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+def test_every_dependency_is_imported_and_every_import_declared() -> None:
+    imported_as = {"pyyaml": "yaml", "pillow": "PIL"}
+    declared = {re.match(r"[\w.-]+", r)[0] for r in PYPROJECT["project"]["dependencies"]}  # type: ignore[index]
+    names = {imported_as.get(name, name.replace("-", "_")) for name in declared}
+    files = [file for room in ROOMS for file in (ROOT / room).rglob("*.py")]
+    nodes = [node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
+    found = {alias.name.partition(".")[0] for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    found |= {str(node.module).partition(".")[0] for node in nodes if isinstance(node, ast.ImportFrom)}
+    assert found - sys.stdlib_module_names - {"triathlon"} - set(EXTRAS) == names
+
+
 def test_no_file_is_named_for_nothing() -> None:
     vague = re.compile(r"^(_?(utils?|common|helpers?|base|misc|manager|tools))\.py$")
     assert [path for path in tracked() if vague.match(path.name)] == []
@@ -116,8 +141,8 @@ def test_no_file_is_named_for_nothing() -> None:
 def test_nothing_of_one_machine_and_no_secret_is_in_the_tree() -> None:
     home, root = re.escape(os.path.expanduser("~")), re.escape(str(ROOT))
     found = re.compile(
-        rf"(?<![\w.]){root}(?!\w)|(?<![\w.]){home}/|/home/\w+/|/Users/\w+/|BEGIN [A-Z ]*PRIVATE KEY|\bAKIA[0-9A-Z]{{16}}\b"
-        r"|\bgh[pousr]_\w{30,}|\bsk-[\w-]{30,}|://[^/\s:@]+:[^/\s@]+@"
+        rf"(?<![\w.]){root}(?!\w)|(?<![\w.]){home}/|/home/\w+/|/Users/\w+/"
+        r"|BEGIN [A-Z ]*PRIVATE KEY|\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_\w{30,}|\bsk-[\w-]{30,}|://[^/\s:@]+:[^/\s@]+@"
     )
     hits = []
     for path in tracked():
