@@ -63,11 +63,34 @@ class ActorCritic(nn.Module):
             after = after + critic_after
         return distribution, self.value_head(features), after
 
+    def act(
+        self, obs: Obs, state: State, is_first: Tensor, legal: Tensor | None = None
+    ) -> tuple[ActionDistribution, State]:
+        """As `forward`, without the value; a critic of its own only has its memory moved, if it has one."""
+        if self.norm is not None:
+            obs = self.norm(obs)
+        split = self._num_actor_states
+        features, after = self.actor(obs, state[:split], is_first)
+        if self.critic is not None and len(state) > split:
+            after = after + self.critic.advance(obs, state[split:], is_first)
+        return self.policy_head(features, legal), after
+
+    def value(self, obs: Obs, state: State, is_first: Tensor) -> tuple[Tensor, State]:
+        """As `forward`, without the policy: `value [T, B]`; an actor of its own only has its memory moved."""
+        if self.norm is not None:
+            obs = self.norm(obs)
+        split = self._num_actor_states
+        if self.critic is None:
+            features, after = self.actor(obs, state, is_first)
+            return self.value_head(features), after
+        features, after = self.critic(obs, state[split:], is_first)
+        if split:
+            after = self.actor.advance(obs, state[:split], is_first) + after
+        return self.value_head(features), after
+
 
 class ActorCriticPolicy:
     """Acts with an `ActorCritic`: samples, or takes the mode when asked to be deterministic."""
-
-    records = ("log_prob", "value")
 
     def __init__(self, network: ActorCritic, action_space: gym.Space[Any], generator: torch.Generator) -> None:
         self.network = network
@@ -86,15 +109,12 @@ class ActorCriticPolicy:
             obs, is_first = map_obs(self._send, obs), self._send(is_first)
             legal = None if legal is None else self._send(legal)
         row = map_obs(lambda x: x.unsqueeze(0), obs)
-        distribution, value, state = self.network(
-            row, state, is_first.unsqueeze(0), None if legal is None else legal.unsqueeze(0)
-        )
+        legal = None if legal is None else legal.unsqueeze(0)
+        distribution, state = self.network.act(row, state, is_first.unsqueeze(0), legal)
         if deterministic:
-            action = distribution.mode()
-            log_prob = distribution.log_prob(action)
-        else:
-            action, log_prob = distribution.sample_with_log_prob(self.generator)
-        return Decision(action[0], state, {"log_prob": log_prob[0], "value": value[0]})
+            return Decision(distribution.mode()[0], state)
+        action, log_prob = distribution.sample_with_log_prob(self.generator)
+        return Decision(action[0], state, {"log_prob": log_prob[0]})
 
     def env_action(self, action: np.ndarray) -> np.ndarray:
         space = self._action_space

@@ -34,11 +34,6 @@ class Policy(Protocol):
 
     generator: torch.Generator  # all its random choices are drawn from it
 
-    @property
-    def records(self) -> tuple[str, ...]:
-        """Names of the extras that `act` gives and the learner wants back in the segment, the bootstrap row included."""
-        ...
-
     def initial_state(self, batch_size: int) -> State:
         """The memory before the first observation, each tensor `[batch_size, ...]`."""
         ...

@@ -50,31 +50,42 @@ class Rows:
         )
 
 
-def cut(segment: Segment, length: int, targets: dict[str, Tensor]) -> Rows:
-    """Cut the T played rows of a segment, with `targets {name: [T, B]}`, into training segments of `length` rows.
+def cut(segment: Segment, length: int) -> Rows:
+    """Cut the T played rows of a segment into training segments of `length` rows; their targets are still to come.
 
     Raises:
         SettingError: T is not a multiple of `length`.
     """
-    num_rows, num_columns = segment.num_rows, segment.num_columns
-    if num_rows % length:
-        raise SettingError(f"agent.segment_length: {length} does not divide the {num_rows} rows of a rollout (num_rows)")
-    chunks = num_rows // length
+    if segment.num_rows % length:
+        raise SettingError(
+            f"agent.segment_length: {length} does not divide the {segment.num_rows} rows of a rollout (agent.num_steps)"
+        )
 
-    def fold(x: Tensor) -> Tensor:  # [T(+1), B, ...] -> [S, K * B, ...]
-        rest = x.shape[2:]
-        rows = x[:num_rows].reshape(chunks, length, num_columns, *rest)
-        return rows.transpose(0, 1).reshape(length, chunks * num_columns, *rest)
+    def folded(x: Tensor) -> Tensor:
+        return fold(x[: segment.num_rows], length)
 
     return Rows(
-        obs=map_obs(fold, segment.obs),
-        is_first=fold(segment.is_first),
-        action=fold(segment.action),
-        legal=None if segment.legal is None else fold(segment.legal),
-        targets={name: fold(x) for name, x in targets.items()},
-        mask=fold(segment.valid.to(torch.float32)),
-        state=tuple(s.reshape(chunks * num_columns, *s.shape[2:]) for s in segment.state),
+        obs=map_obs(folded, segment.obs),
+        is_first=folded(segment.is_first),
+        action=folded(segment.action),
+        legal=None if segment.legal is None else folded(segment.legal),
+        targets={},
+        mask=folded(segment.valid.to(torch.float32)),
+        state=tuple(s.flatten(0, 1) for s in segment.state),
     )
+
+
+def fold(x: Tensor, length: int) -> Tensor:
+    """`[T, B, …]` to `[S, K · B, …]`, S = `length`: training segments side by side, the last ones of the B columns last."""
+    chunks, num_columns = x.shape[0] // length, x.shape[1]
+    rows = x.reshape(chunks, length, *x.shape[1:])
+    return rows.transpose(0, 1).reshape(length, chunks * num_columns, *x.shape[2:])
+
+
+def unfold(x: Tensor, num_columns: int) -> Tensor:
+    """Inverse of `fold`: `[S, K · B, …]` to `[T, B, …]`."""
+    rows = x.unflatten(1, (-1, num_columns)).transpose(0, 1)
+    return rows.reshape(-1, num_columns, *x.shape[2:])
 
 
 def shuffled(rows: Rows, num_minibatches: int, generator: torch.Generator) -> Iterator[Rows]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from triathlon.agents.actor_critic import ActorCritic, ActorCriticPolicy
 from triathlon.agents.adam import Adam
 from triathlon.agents.agent import Metrics
-from triathlon.agents.minibatches import Rows, cut, default_segment_length, shuffled
+from triathlon.agents.minibatches import Rows, cut, default_segment_length, fold, shuffled, unfold
 from triathlon.agents.randomness import initialisation, torch_generator
 from triathlon.agents.registry import AgentConfig, Task
 from triathlon.agents.returns import explained_variance, gae
@@ -138,21 +138,33 @@ class PPO:
         }
 
     def _prepare(self, segment: Segment) -> tuple[Rows, Metrics]:
-        """Advantages and returns of every row, cut into training segments."""
-        config = self.config
-        value, reward = segment.extras["value"], segment.reward[:-1]
+        """Values, advantages and returns of every row, cut into training segments."""
+        config, length = self.config, self.segment_length
+        rows = cut(segment, length)
+        value, reward = self._values(rows, segment), segment.reward[:-1]
         if self.reward_scaler is not None:
             reward = self.reward_scaler(reward, segment.is_first)
         advantage = gae(reward, value, segment.terminated[:-1], segment.is_first, config.gamma, config.gae_lambda)
         returns = advantage + value[:-1]
-        targets = {
-            "advantage": advantage,
-            "returns": returns,
-            "value": value[:-1],
-            "log_prob": segment.extras["log_prob"][:-1],
-        }
-        metrics: Metrics = {"explained_variance": explained_variance(value[:-1], returns, segment.valid)}
-        return cut(segment, self.segment_length, targets), metrics
+        targets = {"advantage": advantage, "returns": returns, "value": value[:-1]}
+        rows.targets = {name: fold(x, length) for name, x in targets.items()}
+        rows.targets["log_prob"] = fold(segment.extras["log_prob"][:-1], length)
+        return rows, {"explained_variance": explained_variance(value[:-1], returns, segment.valid)}
+
+    @torch.no_grad()
+    def _values(self, rows: Rows, segment: Segment) -> Tensor:
+        """`[T+1, B]`: values by the weights that acted; one pass over the rollout is cheaper than a value at each step."""
+        parts, states = [], []
+        for start in range(0, rows.num_segments, self.config.batch_size):
+            part = rows.select(slice(start, start + self.config.batch_size))
+            value, state = self.network.value(part.obs, part.state, part.is_first)
+            parts.append(value)
+            states.append(state)
+        value = unfold(torch.cat(parts, 1), segment.num_columns)
+        # The last training segments end where the bootstrap row begins.
+        state = tuple(torch.cat(pieces)[-segment.num_columns :] for pieces in zip(*states, strict=True))
+        last, _ = self.network.value(map_obs(lambda x: x[-1:], segment.obs), state, segment.is_first[-1:])
+        return torch.cat([value, last])
 
     def _step(self, rows: Rows, clip_coef: float) -> Tensor:
         """One gradient step on a minibatch; returns the numbers named in `HISTORY`."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from triathlon.agents.adam import Adam
 from triathlon.agents.agent import Metrics
 from triathlon.agents.joint_actions import JointActions
-from triathlon.agents.minibatches import Rows, cut, default_segment_length, shuffled
+from triathlon.agents.minibatches import Rows, cut, default_segment_length, fold, shuffled
 from triathlon.agents.q_losses import chosen
 from triathlon.agents.q_network import EpsilonGreedyPolicy, QNetwork
 from triathlon.agents.randomness import initialisation, torch_generator
@@ -90,7 +90,8 @@ class PQN:
 
     def update(self, segment: Segment) -> Metrics:
         config, segment = self.config, segment.to(self._device)
-        rows = cut(segment, self.segment_length, {"returns": self._returns(segment)})
+        rows = cut(segment, self.segment_length)
+        rows.targets = {"returns": fold(self._returns(segment), self.segment_length)}
         num_minibatches = max(1, rows.mask.numel() // config.batch_size)
         history: list[Tensor] = []
         q_values = rows.mask

@@ -54,8 +54,6 @@ class QNetwork(nn.Module):
 class EpsilonGreedyPolicy:
     """Takes the action of highest value, or with probability `epsilon` any legal one. Noisy heads draw new noise each row."""
 
-    records: tuple[str, ...] = ()
-
     def __init__(self, network: QNetwork, actions: JointActions, generator: torch.Generator) -> None:
         self.network, self.actions, self.generator = network, actions, generator
         self.epsilon = 0.0

@@ -66,14 +66,12 @@ class Collector:
         for t in range(num_rows):
             if t % self.state_period == 0:
                 states.append(self._state)
-            decision = self._look(rows, t)
-            rows.action(t, decision)
+            obs, is_first, legal = rows.see(t, self._obs, self._is_first, self._legal)
+            decision = self.policy.act(obs, self._state, is_first, legal)
+            rows.decide(t, decision)
             self._state = decision.state
             self._step(rows, t, self.policy.env_action(rows.actions[t]))
-        if self.policy.records:  # the learner bootstraps from what the policy thinks of the last row, which is not played
-            rows.record(num_rows, self._look(rows, num_rows))
-        else:
-            rows.see(num_rows, self._obs, self._is_first, self._legal)
+        rows.see(num_rows, self._obs, self._is_first, self._legal)
         self._check_finite(rows)
         stored = tuple(torch.stack(parts) for parts in zip(*states, strict=True))
         return rows.segment(stored, self.state_period)
@@ -86,10 +84,6 @@ class Collector:
     def load_weights(self, weights: Tensor) -> None:
         """Act with these weights from the next row on."""
         self.policy.load_weights(weights)
-
-    def _look(self, rows: _Rows, t: int) -> Decision:
-        obs, is_first, legal = rows.see(t, self._obs, self._is_first, self._legal)
-        return self.policy.act(obs, self._state, is_first, legal)
 
     def _step(self, rows: _Rows, t: int, action: NDArray[Any]) -> None:
         try:
@@ -160,7 +154,6 @@ class _Rows:
         self.is_first = np.zeros(shape, bool)
         self.legal = None if legal is None else np.ones((*shape, *legal.shape[1:]), bool)
         self.extras: dict[str, NDArray[Any]] = {}
-        self._num_rows = num_rows
         self._obs = _tensors(self.obs)
         self._is_first = torch.from_numpy(self.is_first)
         self._legal = None if self.legal is None else torch.from_numpy(self.legal)
@@ -173,20 +166,17 @@ class _Rows:
             self.legal[t] = legal
         return _row(self._obs, t), self._is_first[t], None if self._legal is None else self._legal[t]
 
-    def action(self, t: int, decision: Decision) -> None:
+    def decide(self, t: int, decision: Decision) -> None:
         """Write what was decided at row t."""
-        action = decision.action.cpu().numpy()
         if t == 0:
-            self.actions = np.zeros((self._num_rows + 1, *action.shape), action.dtype)
-        self.actions[t] = action
-        self.record(t, decision)
-
-    def record(self, t: int, decision: Decision) -> None:
-        """Write the extras of row t."""
+            self.actions = self._like(decision.action)
+            self.extras = {name: self._like(value) for name, value in decision.extras.items()}
+        self.actions[t] = decision.action.numpy(force=True)
         for name, value in decision.extras.items():
-            if t == 0:
-                self.extras[name] = np.zeros((self._num_rows + 1, *value.shape), np.float32)
-            self.extras[name][t] = value.cpu().numpy()
+            self.extras[name][t] = value.numpy(force=True)
+
+    def _like(self, row: Tensor) -> NDArray[Any]:
+        return np.zeros((len(self.rewards), *row.shape), torch.empty(0, dtype=row.dtype).numpy().dtype)
 
     def segment(self, state: State, state_period: int) -> Segment:
         """All of it as a segment that shares this memory."""
