@@ -5,42 +5,70 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+from triathlon.envs.make import make_envs
 from triathlon.scripts.main import guarded
-from triathlon.scripts.play import SCORE_SEED, score, write_scores
+from triathlon.scripts.score import summary, write_score
 from triathlon.training.errors import RunError
-from triathlon.training.run_folder import open_run
+from triathlon.training.evaluate import evaluate
+from triathlon.training.run_folder import RunFolder, open_run
+from triathlon.training.runner import JUDGING_SEED, load_policy
+
+NUM_ENVS = 20  # side by side
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Score as the command line says; returns the exit code."""
     parser = argparse.ArgumentParser(prog="triathlon evaluate", description="Score a trained agent on fresh episodes.")
-    parser.add_argument("run", metavar="RUN", help="the folder of a run ('latest': the last one started)")
-    parser.add_argument("--episodes", type=int, default=100, metavar="N", help="episodes to play (default: 100)")
-    parser.add_argument("--seed", type=int, metavar="S", help="seed of the episodes (default: one never trained on)")
-    parser.add_argument("--stochastic", action="store_true", help="draw actions instead of playing the best one")
-    parser.add_argument("--checkpoint", choices=["best", "last"], help="default: the best if there is one")
+    add_playing_options(parser, num_episodes=100)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the scores into this JSON file")
     options = parser.parse_args(arguments)
-    if options.episodes < 1:
-        raise RunError(f"--episodes is {options.episodes} but should be at least 1")
-    if options.seed is not None and options.seed < 0:
-        raise RunError(f"--seed is {options.seed} but should be at least 0")
+    folder, checkpoint, seed = check_playing_options(options)
 
-    folder = open_run(options.run)
-    checkpoint = folder.checkpoint(options.checkpoint)
-    experiment = folder.experiment()
-    seed = SCORE_SEED if options.seed is None else options.seed
-    played = score(experiment, checkpoint, options.episodes, seed, not options.stochastic)
-    found = write_scores(folder.path / "score.json", played, checkpoint, seed, not options.stochastic)
-    lengths = sum(played.lengths) / len(played.lengths)
+    experiment, deterministic = folder.experiment(), not options.stochastic
+    policy = load_policy(checkpoint, experiment)
+    envs = make_envs(experiment.env, min(options.episodes, NUM_ENVS))
+    try:
+        played = evaluate(policy, envs, options.episodes, seed, deterministic)
+    finally:
+        envs.close()
+    found = summary(played.returns)
     print(f"{folder.path}, {checkpoint.stem} checkpoint, {found.num_scores} episodes of {experiment.env.id}")
     for label, value, (low, high) in (
         ("mean return", found.mean, found.mean_interval),
         ("interquartile mean", found.iqm, found.iqm_interval),
     ):
         print(f"  {label:<20} {value:10.2f}   95 % interval {low:.2f} to {high:.2f}")
-    print(f"  mean length          {lengths:10.1f}   steps")
+    print(f"  mean length          {sum(played.lengths) / len(played.lengths):10.2f}   steps")
+    if options.out:
+        write_score(options.out, played.returns, checkpoint, seed, deterministic)
     return 0
+
+
+def add_playing_options(parser: argparse.ArgumentParser, num_episodes: int) -> None:
+    """The options of commands that play with a trained agent."""
+    parser.add_argument("run", metavar="RUN", help="the folder of a run ('latest': the last one started)")
+    text = f"episodes to play (default: {num_episodes})"
+    parser.add_argument("--episodes", type=int, default=num_episodes, metavar="N", help=text)
+    text = "seed of the episodes (default: one never trained on)"
+    parser.add_argument("--seed", type=int, default=JUDGING_SEED, metavar="S", help=text)
+    parser.add_argument("--stochastic", action="store_true", help="draw actions instead of playing the best one")
+    parser.add_argument("--checkpoint", choices=["best", "last"], help="default: the best if there is one")
+
+
+def check_playing_options(options: argparse.Namespace) -> tuple[RunFolder, Path, int]:
+    """The run, its checkpoint and the seed that the options name.
+
+    Raises:
+        RunError: there is no such run or checkpoint, or a number is out of range.
+    """
+    if options.episodes < 1:
+        raise RunError(f"--episodes is {options.episodes} but should be at least 1")
+    if options.seed < 0:
+        raise RunError(f"--seed is {options.seed} but should be at least 0")
+    folder = open_run(options.run)
+    return folder, folder.checkpoint(options.checkpoint), options.seed
 
 
 if __name__ == "__main__":

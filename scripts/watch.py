@@ -9,49 +9,51 @@ from pathlib import Path
 
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from triathlon.envs.make import make_env
+from triathlon.agents.agent import Policy
+from triathlon.envs.make import EnvConfig, make_env, make_envs
+from triathlon.scripts.evaluate import add_playing_options, check_playing_options
 from triathlon.scripts.main import guarded, has_screen
-from triathlon.scripts.play import SCORE_SEED, film
-from triathlon.training.config import Experiment
+from triathlon.training import video
 from triathlon.training.errors import RunError
-from triathlon.training.evaluate import Evaluation, evaluate
-from triathlon.training.run_folder import open_run
+from triathlon.training.evaluate import Evaluation, evaluate, film
 from triathlon.training.runner import load_policy
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Show or film as the command line says; returns the exit code."""
     parser = argparse.ArgumentParser(prog="triathlon watch", description="See a trained agent play.")
-    parser.add_argument("run", metavar="RUN", help="the folder of a run ('latest': the last one started)")
+    add_playing_options(parser, num_episodes=1)
     parser.add_argument("--out", type=Path, metavar="FILE", help="film it into this .mp4 or .gif; default: a window")
-    parser.add_argument("--episodes", type=int, default=1, metavar="N", help="episodes to play (default: 1)")
-    parser.add_argument("--seed", type=int, metavar="S", help="seed of the episodes (default: one never trained on)")
-    parser.add_argument("--stochastic", action="store_true", help="draw actions instead of playing the best one")
-    parser.add_argument("--checkpoint", choices=["best", "last"], help="default: the best if there is one")
     options = parser.parse_args(arguments)
-    if options.episodes < 1:
-        raise RunError(f"--episodes is {options.episodes} but should be at least 1")
+    folder, checkpoint, seed = check_playing_options(options)
     if options.out is None and not has_screen():
-        raise RunError("there is no screen to open a window on: film it with --out film.mp4")
+        raise RunError("there is no screen to open a window on; film it with --out film.mp4")
 
-    folder = open_run(options.run)
-    checkpoint = folder.checkpoint(options.checkpoint)
-    experiment = folder.experiment()
-    seed = SCORE_SEED if options.seed is None else options.seed
+    experiment, deterministic = folder.experiment(), not options.stochastic
+    policy = load_policy(checkpoint, experiment)
     if options.out is None:
-        played = _show(experiment, checkpoint, options.episodes, seed, not options.stochastic)
+        played = _show(policy, experiment.env, options.episodes, seed, deterministic)
     else:
-        played, _, _ = film(experiment, checkpoint, options.out, options.episodes, seed, not options.stochastic)
-        print(f"Video:   {options.out}")
-    print(f"Returns: {', '.join(f'{value:.1f}' for value in played.returns)}")
+        played = _film(policy, experiment.env, options.episodes, seed, deterministic, options.out)
+        print(f"Video:  {options.out}")
+    print(f"Return: {', '.join(f'{value:.1f}' for value in played.returns)}")
     return 0
 
 
-def _show(experiment: Experiment, checkpoint: Path, num_episodes: int, seed: int, deterministic: bool) -> Evaluation:
+def _show(policy: Policy, env: EnvConfig, num_episodes: int, seed: int, deterministic: bool) -> Evaluation:
     """Play whole episodes in a window, at the speed that the environment asks for."""
-    envs = SyncVectorEnv([lambda: make_env(experiment.env, "human")], autoreset_mode=AutoresetMode.NEXT_STEP)
+    envs = SyncVectorEnv([lambda: make_env(env, "human")], autoreset_mode=AutoresetMode.NEXT_STEP)
     try:
-        return evaluate(load_policy(checkpoint, experiment), envs, num_episodes, seed, deterministic)
+        return evaluate(policy, envs, num_episodes, seed, deterministic)
+    finally:
+        envs.close()
+
+
+def _film(policy: Policy, env: EnvConfig, num_episodes: int, seed: int, deterministic: bool, out: Path) -> Evaluation:
+    envs = make_envs(env, 1, render=True)
+    try:
+        with video.record(out, video.frames_per_second(envs.metadata)) as recording:
+            return film(policy, envs, recording.add, seed, num_episodes, deterministic)
     finally:
         envs.close()
 

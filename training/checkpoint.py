@@ -162,4 +162,4 @@ def _unpack(node: Any, file: Any, path: Path) -> Any:
 
 def _bytes(array: Tensor) -> memoryview:
     """The bytes of a contiguous CPU tensor, where they lie."""
-    return memoryview(array.reshape(-1).view(torch.uint8).numpy() if array.numel() else b"")
+    return array.reshape(-1).view(torch.uint8).numpy().data if array.numel() else memoryview(b"")

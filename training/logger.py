@@ -109,9 +109,6 @@ class Logger:
             from triathlon.training.event_file import EventFile
 
             self._events = EventFile(self._folder, self._resume_step)
-            config = self._folder / "config.yaml"
-            if self._resume_step == 0 and config.is_file():
-                self._events.text("config", "```yaml\n" + config.read_text(encoding="utf-8") + "\n```")
         return self._events
 
     @contextlib.contextmanager

@@ -71,7 +71,7 @@ class Progress:
                 file=self._stream,
                 dynamic_ncols=True,
                 mininterval=0,
-                bar_format="{percentage:3.0f}% {bar} {n_fmt}/{total_fmt}{postfix}, {rate_fmt}, {remaining} left",
+                bar_format="{percentage:3.0f}% {bar} {n_fmt}/{total_fmt} steps{postfix}, {rate_fmt}, {remaining} left",
                 unit=" steps",
                 unit_scale=True,
             )

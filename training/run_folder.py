@@ -61,6 +61,13 @@ class RunFolder:
         there = sorted(path.stem for path in self.path.glob("checkpoints/*.safetensors")) or ["none yet"]
         raise RunError(f"{self.path} has no checkpoint '{' or '.join(names)}'; there is {', '.join(there)}")
 
+    def is_empty(self) -> bool:
+        """Whether nothing was learnt and written down yet: no checkpoint, no finished episode, no row of metrics."""
+        headers = {"monitor.csv": 2, "progress.csv": 1}
+        tables = [(self.path / name, lines) for name, lines in headers.items() if (self.path / name).is_file()]
+        rows = any(len(table.read_text(encoding="utf-8").splitlines()) > lines for table, lines in tables)
+        return not rows and not any(self.path.glob("checkpoints/*.safetensors"))
+
     def discard(self) -> None:
         """Remove the folder of a run that did not start, and the folders that were made for it alone."""
         shutil.rmtree(self.path, ignore_errors=True)

@@ -76,7 +76,8 @@ def to_mapping(value: Any) -> Any:
 
 def settings(value: Any, path: str = "") -> Iterator[tuple[str, Any, str]]:
     """Every setting below a dataclass instance: `(dotted path, value, help)`."""
-    hints = _hints(type(value))
+    cls: type = type(value)
+    hints = _hints(cls)
     for field in dataclasses.fields(value):
         item, name = getattr(value, field.name), _join(path, field.name)
         if dataclasses.is_dataclass(item):

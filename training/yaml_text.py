@@ -45,7 +45,8 @@ for _class in (_Loader, _Dumper):
 
 def _integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
     digits, _, exponent = node.value.replace("_", "").lower().partition("e")
-    return int(digits) * 10 ** int(exponent or 0)  # 1e6 steps are a whole number of steps
+    value: int = int(digits) * 10 ** int(exponent or 0)  # 1e6 steps are a whole number of steps
+    return value
 
 
 def _float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:

@@ -62,14 +62,12 @@ def test_histograms_hold_the_finite_elements(tmp_path: Path) -> None:
     assert sum(events(tmp_path).Histograms("rollout/actions")[0].histogram_value.bucket) == 3
 
 
-def test_text_and_the_configuration(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text("seed: 1\n")
+def test_text(tmp_path: Path) -> None:
     log = logger(tmp_path)
     log.text("note", "**hello** ü", 3)
     log.close()
     found = events(tmp_path)
     assert found.Tensors("note")[0].tensor_proto.string_val == ["**hello** ü".encode()]
-    assert b"seed: 1" in found.Tensors("config")[0].tensor_proto.string_val[0]
     assert found.summary_metadata["note"].plugin_data.plugin_name == "text"
 
 

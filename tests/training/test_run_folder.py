@@ -12,6 +12,7 @@ import pytest
 
 from triathlon.training import checkpoint, config, run_folder
 from triathlon.training.errors import RunError
+from triathlon.training.logger import Logger
 
 
 def experiment(root: Path, **settings: object) -> config.Experiment:
@@ -103,6 +104,18 @@ def test_checkpoints_by_name(tmp_path: Path) -> None:
     checkpoint.save(best, {})
     assert folder.checkpoint() == best
     assert folder.checkpoint("last") == last
+
+
+def test_a_folder_is_empty_until_something_was_learnt(tmp_path: Path) -> None:
+    folder = run_folder.create(experiment(tmp_path), [])
+    log = Logger(folder.path, config.LoggingConfig(tensorboard=False), "CartPole-v1")
+    assert folder.is_empty()
+    log.episodes([-3.0], [4], 10)
+    assert not folder.is_empty()
+    log.close()
+    other = run_folder.create(experiment(tmp_path), [])
+    checkpoint.save(other.path / "checkpoints" / "last.safetensors", {})
+    assert not other.is_empty()
 
 
 def test_a_run_that_did_not_start_leaves_nothing(tmp_path: Path) -> None:
