@@ -158,7 +158,12 @@ class ImplicitQuantileQHead(QHead):
         return output.values.mean(-1)
 
 
-_KINDS: dict[str, Callable[[int, int, QHeadConfig], QHead]] = {"expected": QHead, "c51": CategoricalQHead, "qr": QuantileQHead, "iqn": ImplicitQuantileQHead}
+_KINDS: dict[str, Callable[[int, int, QHeadConfig], QHead]] = {
+    "expected": QHead,
+    "c51": CategoricalQHead,
+    "qr": QuantileQHead,
+    "iqn": ImplicitQuantileQHead,
+}
 
 
 def make_q_head(num_actions: int, in_features: int, config: QHeadConfig) -> QHead:

@@ -100,7 +100,7 @@ class _Layer(nn.Module):
 class Transformer(Backbone):
     """GTrXL (Parisotto et al. 2020, "Stabilizing Transformers for Reinforcement Learning", §3) with cached keys.
 
-    State: a tensor `[B, M, 2D]` for each layer, the keys and values of the last M rows, the latest last; then `count [B]`,
+    State: a tensor `[B, M, 2D]` for each layer, keys and values of the last M rows, the latest last; then `count [B]`,
     how many of these rows belong to the episode that goes on. No gradient flows into what was cached.
 
     Raises:
