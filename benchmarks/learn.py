@@ -1,0 +1,144 @@
+"""What every configuration reaches: trains each with several seeds, judges it on fresh episodes and prints the table.
+
+    python benchmarks/learn.py                       every row, 3 seeds
+    python benchmarks/learn.py --only cartpole       the rows with that in their name
+    python benchmarks/learn.py --seeds 1 2           these seeds
+    python benchmarks/learn.py --table               no training: the table of what was trained before
+
+A finished run leaves `runs/learn/<row>/<seed>/outcome.json` and is not trained again, so the table can be filled in parts.
+The score of a run is the mean return of 100 episodes on seeds never trained on, played without exploration by the
+checkpoint that did best in the evaluations during training (which use seeds of their own).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path("runs/learn")
+MEMORIES = ("lstm", "gru", "transformer")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One row: a configuration, what is changed of it, and what it should reach. `peer` is what others report."""
+
+    name: str
+    config: str
+    changes: tuple[str, ...] = ()
+    at_least: float | None = None
+    at_most: float | None = None
+    peer: str = ""
+
+
+def goals() -> list[Goal]:
+    """Every row of the table."""
+    zoo = "rl-zoo3 "
+    rows = [
+        Goal("cartpole-ppo", "cartpole_ppo", at_least=490, peer=zoo + "500 (100 k)"),
+        Goal("cartpole-dqn", "cartpole_dqn", at_least=490, peer=zoo + "500 (50 k)"),
+        Goal("cartpole-pqn", "cartpole_pqn", at_least=490),
+        Goal("acrobot-dqn", "acrobot_dqn", at_least=-80, peer=zoo + "-76.6 (100 k)"),
+        Goal("acrobot-ppo", "acrobot_ppo", at_least=-76, peer=zoo + "-73.5 (1 M)"),
+        Goal("mountaincar-dqn", "mountaincar_dqn", at_least=-110, peer=zoo + "-100.8 (120 k)"),
+        Goal("mountaincar-ppo", "mountaincar_ppo", at_least=-115, peer=zoo + "-110.4 (1 M)"),
+        Goal("lunarlander-dqn", "lunarlander_dqn", at_least=154, peer=zoo + "154 ± 79 (100 k)"),
+        Goal("lunarlander-ppo", "lunarlander_ppo", at_least=242, peer=zoo + "242 ± 32 (1 M)"),
+        Goal("pendulum-ppo", "pendulum_ppo", at_least=-172, peer=zoo + "-172 ± 104 (100 k)"),
+        Goal("halfcheetah-ppo", "halfcheetah_ppo", at_least=5000, peer=zoo + "5,819 (1 M)"),
+        Goal("bipedalwalker-ppo", "bipedalwalker_ppo", at_least=280, peer=zoo + "288 ± 2 (5 M)"),
+    ]
+    for agent in ("ppo", "dqn"):
+        rows += [
+            Goal(f"cartpole-{agent}-{kind}", f"cartpole_{agent}", ("--backbone.kind", kind), at_least=475)
+            for kind in MEMORIES
+        ]
+        rows += [
+            Goal(f"novelocity-{agent}-{kind}", f"cartpole_novelocity_{agent}", ("--backbone.kind", kind), at_least=450)
+            for kind in MEMORIES
+        ]
+        rows.append(
+            Goal(f"novelocity-{agent}-mlp", f"cartpole_novelocity_{agent}", ("--backbone.kind", "mlp"), at_most=300)
+        )
+        rows += [
+            Goal(f"cue-{agent}-{kind}", f"cue_recall_{agent}", ("--backbone.kind", kind), at_least=0.95)
+            for kind in MEMORIES
+        ]
+        rows.append(Goal(f"cue-{agent}-mlp", f"cue_recall_{agent}", ("--backbone.kind", "mlp"), at_most=0.65))
+        rows.append(Goal(f"pixels-{agent}-cnn", f"cartpole_pixels_{agent}", at_least=200))
+    return rows
+
+
+def run(goal: Goal, seed: int) -> dict[str, object]:
+    """Train one seed, or read what it reached before."""
+    folder = ROOT / goal.name / str(seed)
+    outcome = folder / "outcome.json"
+    if outcome.exists():
+        return dict(json.loads(outcome.read_text()))
+    from triathlon.training.config import load
+    from triathlon.training.runner import train
+
+    shutil.rmtree(folder, ignore_errors=True)
+    experiment = load(goal.config, [*goal.changes, "--seed", str(seed), "--evaluation.video", "false"])
+    result = train(experiment, folder)
+    if result.interrupted:
+        sys.exit(130)
+    reached = {
+        "score": float(np.mean(result.returns)),
+        "deviation": float(np.std(result.returns)),
+        "num_steps": result.num_steps,
+        "seconds": result.seconds,
+    }
+    outcome.write_text(json.dumps(reached))
+    return reached
+
+
+def row(goal: Goal, outcomes: list[dict[str, float]]) -> str:
+    """One line of the table, in Markdown."""
+    scores = [o["score"] for o in outcomes]
+    wanted = f"≥ {goal.at_least:g}" if goal.at_least is not None else f"≤ {goal.at_most:g}"
+    met = sum(
+        (goal.at_least is None or s >= goal.at_least) and (goal.at_most is None or s <= goal.at_most) for s in scores
+    )
+    listed = ", ".join(f"{s:.4g}" for s in scores)
+    steps, seconds = outcomes[0]["num_steps"], np.mean([o["seconds"] for o in outcomes])
+    command = " ".join(["triathlon train", goal.config, *goal.changes])
+    return (
+        f"| {goal.name} | {np.mean(scores):.4g} | {listed} | {wanted} | {met}/{len(scores)} | {goal.peer} | {steps:,.0f} "
+        f"| {seconds:.0f} | `{command}` |"
+    )
+
+
+def main() -> None:
+    """Train what is missing, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="*", default=[""], help="rows with one of these in their name")
+    parser.add_argument("--seeds", nargs="*", type=int, default=[1, 2, 3])
+    parser.add_argument("--table", action="store_true", help="only print what was trained before")
+    options = parser.parse_args()
+    chosen = [goal for goal in goals() if any(part in goal.name for part in options.only)]
+    if not options.table:
+        for goal in chosen:
+            for seed in options.seeds:
+                reached = run(goal, seed)
+                print(f"{goal.name} seed {seed}: {reached['score']:.4g} in {reached['seconds']:.0f} s", flush=True)
+    print(
+        "| row | mean | seeds | goal | met | others report | steps | seconds | command |\n|---|---|---|---|---|---|---|---|---|"
+    )
+    for goal in chosen:
+        done = [ROOT / goal.name / str(seed) / "outcome.json" for seed in options.seeds]
+        outcomes = [json.loads(path.read_text()) for path in done if path.exists()]
+        if outcomes:
+            print(row(goal, outcomes))
+    print(f"\n{os.cpu_count()} CPU cores.")
+
+
+if __name__ == "__main__":
+    main()
