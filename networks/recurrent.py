@@ -47,7 +47,11 @@ class GRUConfig(RecurrentConfig):
 
 
 class Recurrent(Backbone):
-    """What LSTM and GRU share. State: `num_states` tensors `[B, L, H]`."""
+    """What LSTM and GRU share. State: `num_states` tensors `[B, L, H]`.
+
+    The gate that keeps the memory (the LSTM's forget, the GRU's update gate; the second of the stacked gates in both)
+    starts with bias 1 (Gers, Schmidhuber & Cummins 2000; Jozefowicz, Zaremba & Sutskever 2015, section 3.2).
+    """
 
     num_states: ClassVar[int]
     module: ClassVar[type[nn.LSTM | nn.GRU]]
@@ -56,6 +60,9 @@ class Recurrent(Backbone):
         super().__init__()
         self.encoder = make_encoder(config.encoder, space, config.kind)
         self.rnn = orthogonal(self.module(self.encoder.out_features, config.hidden_size, config.num_layers), 1.0)
+        for layer in range(config.num_layers):  # remember at first: what a gate forgets brings no gradient to what it was
+            bias: Tensor = getattr(self.rnn, f"bias_hh_l{layer}")
+            nn.init.constant_(bias[config.hidden_size : 2 * config.hidden_size], 1.0)
         self._skip = config.skip
         self._layers = [
             tuple(f"{name}_l{layer}" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
