@@ -91,8 +91,10 @@ def unfold(x: Tensor, num_columns: int) -> Tensor:
 def shuffled(rows: Rows, num_minibatches: int, generator: torch.Generator) -> Iterator[Rows]:
     """Deal all training segments once, in random order, in `num_minibatches` parts of (nearly) equal size.
 
-    One gather an epoch, then views: fewer and larger copies than a gather for each minibatch.
+    One gather an epoch, then views: fewer and larger copies than a gather for each minibatch. There are never more
+    minibatches than training segments, so none is empty.
     """
+    num_minibatches = min(num_minibatches, rows.num_segments)
     order = torch.randperm(rows.num_segments, generator=generator, device=generator.device)
     dealt = rows.select(order.to(rows.mask.device))
     for part in range(num_minibatches):

@@ -169,7 +169,8 @@ class PPO:
     def _step(self, rows: Rows, clip_coef: float) -> Tensor:
         """One gradient step on a minibatch; returns the numbers named in `HISTORY`."""
         config = self.config
-        weight = rows.mask / rows.mask.sum()  # a weighted sum over rows is the mean over valid rows
+        # A weighted sum over rows is the mean over valid rows; where episodes are short, a minibatch may have none.
+        weight = rows.mask / rows.mask.sum().clamp(min=1.0)
         advantage = rows.targets["advantage"]
         if config.normalize_advantage:
             mean = (weight * advantage).sum()

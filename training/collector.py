@@ -42,7 +42,6 @@ class Collector:
         self.envs, self.policy, self.state_period = envs, policy, state_period
         self.num_envs = envs.num_envs
         self.episodes: list[Episode] = []  # finished since the last `take_episodes`
-        self._done = np.zeros(self.num_envs, bool)  # the environments whose next step resets them
         self._returns = np.zeros(self.num_envs)
         self._lengths = np.zeros(self.num_envs, np.int64)
         self.restart(seed)
@@ -52,6 +51,7 @@ class Collector:
         self._obs, info = self.envs.reset(seed=seed)
         self._legal = info.get("action_mask")
         self._is_first = np.ones(self.num_envs, bool)
+        self._done = np.zeros(self.num_envs, bool)  # the environments whose next step resets them
         self._state = self.policy.initial_state(self.num_envs)
         self._begin(self._is_first)
 
@@ -114,8 +114,10 @@ class Collector:
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 t, column = (int(i[0]) for i in np.nonzero(~np.isfinite(array))[:2])
                 env = self.envs.spec.id if self.envs.spec else type(self.envs).__name__
-                raise EnvError(f"env {env}: environment {column} gave a {name} that is not finite (row {t}); "
-                               "nothing was learned from it")
+                raise EnvError(
+                    f"env {env}: environment {column} gave a {name} that is not finite (row {t}); "
+                    "nothing was learned from it"
+                )
 
     def state_dict(self) -> dict[str, Any] | None:
         """All that is needed to go on to the bit, or None if the environments cannot tell their state."""
@@ -227,6 +229,3 @@ def policy_batch(obs: Any) -> Obs:
     if isinstance(obs, dict):
         return {key: policy_batch(value) for key, value in obs.items()}
     return torch.from_numpy(np.ascontiguousarray(obs, np.float32 if obs.dtype == np.float64 else obs.dtype))
-
-
-

@@ -1,0 +1,89 @@
+"""What many tests need: one thread, and a learner that practises in real environments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import VectorEnv
+
+from triathlon.agents.agent import Metrics
+from triathlon.agents.registry import Task, make_learner
+from triathlon.envs import make_envs
+from triathlon.training.collector import Collector
+from triathlon.training.config import Experiment, from_mapping
+from triathlon.training.evaluate import evaluate
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tests run side by side, and small networks only lose by sharing their work."""
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(1)
+
+
+@dataclass
+class Practice:
+    """An experiment's environments, learner and collector, put together as the runner does, without files."""
+
+    experiment: Experiment
+    envs: VectorEnv[Any, Any, Any]
+    learner: Any
+    collector: Collector
+    num_steps: int = 0
+    metrics: list[Metrics] = field(default_factory=list)
+
+    def play(self, num_steps: int | None = None) -> Practice:
+        """Collect and learn for that many environment steps (by default the whole experiment)."""
+        goal = self.experiment.total_steps if num_steps is None else self.num_steps + num_steps
+        while self.num_steps < goal:
+            segment = self.collector.collect(self.learner.num_rows)
+            self.metrics.append(self.learner.update(segment))
+            self.num_steps += segment.num_steps
+        return self
+
+    def score(self, num_episodes: int = 16) -> float:
+        """The mean return of deterministic episodes."""
+        envs = make_envs(self.experiment.env, num_episodes)
+        try:
+            return float(np.mean(evaluate(self.learner.policy, envs, num_episodes, seed=99).returns))
+        finally:
+            envs.close()
+
+
+@pytest.fixture
+def practise() -> Iterator[Callable[..., Practice]]:
+    """`practise(env, agent, backbone, total_steps, seed)`, with settings as a configuration file has them."""
+    made: list[Practice] = []
+
+    def begin(
+        env: dict[str, Any] | str,
+        agent: dict[str, Any] | str,
+        backbone: dict[str, Any] | str = "auto",
+        total_steps: int = 1000,
+        seed: int = 0,
+    ) -> Practice:
+        settings = {"env": {"id": env} if isinstance(env, str) else env, "agent": agent, "backbone": backbone}
+        experiment = from_mapping({**settings, "total_steps": total_steps, "seed": seed})
+        envs = make_envs(experiment.env)
+        task = Task(
+            observation_space=envs.single_observation_space,
+            action_space=envs.single_action_space,
+            num_envs=envs.num_envs,
+            total_steps=total_steps,
+            seed=np.random.SeedSequence(seed),
+            device=torch.device("cpu"),
+        )
+        learner = make_learner(experiment.agent, experiment.backbone, task)
+        collector = Collector(envs, learner.policy, seed, learner.state_period)
+        made.append(Practice(experiment, envs, learner, collector))
+        return made[-1]
+
+    yield begin
+    for practice in made:
+        practice.envs.close()
