@@ -25,6 +25,7 @@ from triathlon.envs.errors import EnvError
 from triathlon.envs.guard import GuardedEnv, GuardedVectorEnv, explain, failure
 from triathlon.envs.lookup import find, load, missing_extra, nearest
 from triathlon.envs.spaces import check_envs
+from triathlon.envs.tuples import NamedVectorParts, has_tuple
 
 Vectorization: TypeAlias = Literal["auto", "vector_entry_point", "sync", "process"]
 
@@ -64,7 +65,8 @@ def make_env(config: EnvConfig, render_mode: str | None = None) -> gym.Env[Any, 
 def make_envs(config: EnvConfig, num_envs: int | None = None, render: bool = False) -> VectorEnv[Any, Any, Any]:
     """`num_envs` (by default `config.num_envs`) environments that step together under `AutoresetMode.NEXT_STEP`.
 
-    `reset(seed=s)` gives every environment its own stream. With `render`, `envs.render()` gives one RGB array each.
+    `reset(seed=s)` gives every environment its own stream. A Tuple observation comes as a Dict with keys "0", "1", ….
+    With `render`, `envs.render()` gives one RGB array each.
 
     Raises:
         EnvError: the environment cannot be made; the message says what to change.
@@ -93,7 +95,7 @@ def make_envs(config: EnvConfig, num_envs: int | None = None, render: bool = Fal
     if config.hide is not None:
         envs = HideVectorParts(envs, hidden_parts(config.hide, config.id, envs.single_observation_space))
     check_envs(envs, config.id)
-    return envs
+    return NamedVectorParts(envs) if has_tuple(envs.single_observation_space) else envs
 
 
 def _make_single(config: EnvConfig, render_mode: str | None) -> gym.Env[Any, Any]:

@@ -135,8 +135,8 @@ def test_a_users_class_and_function_are_made_with_kwargs():
         obs, *_ = envs.step(np.array([[1, 0], [2, 1]]))
         assert obs["picture"].shape == (2, 8, 8, 3)
         assert (obs["picture"] == 7).all()
-        assert obs["inner"][0].tolist() == [1, 1]
-        assert obs["inner"][2].tolist() == [[1, 2], [1, 2]]
+        assert obs["inner"]["0"].tolist() == [1, 1]
+        assert obs["inner"]["2"].tolist() == [[1, 2], [1, 2]]
 
 
 def test_a_class_in_the_working_directory_is_found(tmp_path, monkeypatch):
