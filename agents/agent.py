@@ -1,4 +1,4 @@
-"""What the rest of the house sees of an agent: a policy that acts, and a learner that turns segments into better weights.
+"""What the rest of the house sees of an agent: a policy that acts, and a learner that improves it from segments.
 
 T rows in time, B environments, A actions.
 """
@@ -65,7 +65,7 @@ class Learner(Protocol):
     state_period: int  # the memory is stored before every so many rows (P)
 
     def update(self, segment: Segment) -> Metrics:
-        """Learn from new experience; returns the metrics of this update, `{}` if there was nothing to learn from yet."""
+        """Learn from new experience; returns the metrics of this update, few if there was nothing to learn from yet."""
         ...
 
     def state_dict(self, with_experience: bool = True) -> dict[str, Any]:

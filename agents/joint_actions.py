@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from triathlon.networks.errors import SettingError
@@ -47,18 +48,20 @@ class JointActions:
         offsets = np.cumsum([0, *sizes[:-1]])
         self._columns = torch.from_numpy(self._parts + offsets)  # where each part stands in a mask [B, sum(sizes)]
 
-    def to_env(self, action: np.ndarray) -> np.ndarray:
+    def to_env(self, action: NDArray[Any]) -> NDArray[Any]:
         """Action numbers `[B]` as the environment's space has them."""
         space = self._space
         if isinstance(space, gym.spaces.Discrete):
-            return action + space.start
+            shifted: NDArray[Any] = action + space.start
+            return shifted
+        assert space.shape is not None
         parts = self._parts[action].reshape(-1, *space.shape)
         if isinstance(space, gym.spaces.MultiDiscrete):
             parts = parts + space.start
         return parts.astype(space.dtype)
 
     def legal(self, mask: Tensor) -> Tensor:
-        """Which action numbers a mask over parts allows: `[..., sum(n)]` (or `[..., n]` bits that may be 1) to `[..., A]`."""
+        """`[..., A]`: which action numbers a mask over parts, `[..., sum(n)]` or `[..., n]` for bits, allows."""
         if isinstance(self._space, gym.spaces.Discrete):
             return mask
         if isinstance(self._space, gym.spaces.MultiBinary):  # a bit may always be 0

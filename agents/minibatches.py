@@ -76,7 +76,7 @@ def cut(segment: Segment, length: int) -> Rows:
 
 
 def fold(x: Tensor, length: int) -> Tensor:
-    """`[T, B, …]` to `[S, K · B, …]`, S = `length`: training segments side by side, the last ones of the B columns last."""
+    """`[T, B, …]` to `[S, K · B, …]`, S = `length`: training segments side by side, the last ones in time last."""
     chunks, num_columns = x.shape[0] // length, x.shape[1]
     rows = x.reshape(chunks, length, *x.shape[1:])
     return rows.transpose(0, 1).reshape(length, chunks * num_columns, *x.shape[2:])
@@ -84,7 +84,7 @@ def fold(x: Tensor, length: int) -> Tensor:
 
 def unfold(x: Tensor, num_columns: int) -> Tensor:
     """Inverse of `fold`: `[S, K · B, …]` to `[T, B, …]`."""
-    rows = x.unflatten(1, (-1, num_columns)).transpose(0, 1)
+    rows: Tensor = x.unflatten(1, (-1, num_columns)).transpose(0, 1)
     return rows.reshape(-1, num_columns, *x.shape[2:])
 
 

@@ -18,7 +18,7 @@ def torch_generator(seed: np.random.SeedSequence, device: torch.device) -> torch
 def initialisation(seed: np.random.SeedSequence) -> Iterator[None]:
     """Parameters made inside are drawn from `seed`; torch's global generator is left as it was.
 
-    `torch.nn.init` draws from the global generator in modules that we did not write, so it is seeded for this purpose only.
+    `torch.nn.init` draws from the global generator in modules that we did not write; only for this is it seeded.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_integer(seed))

@@ -16,7 +16,7 @@ class RewardScaler:
     """Divides rewards by the running standard deviation of the discounted return and clips them.
 
     The centre is left alone, so the sign of a reward and the best policy stay as they are. (Engstrom et al. 2020,
-    "Implementation Matters in Deep RL", section 3, "reward scaling"; the same rule as Stable-Baselines3's VecNormalize.)
+    "Implementation Matters in Deep RL", section 3, "reward scaling"; the rule of Stable-Baselines3's VecNormalize.)
     """
 
     def __init__(self, num_columns: int, gamma: float, clip: float = 10.0, epsilon: float = 1e-8) -> None:

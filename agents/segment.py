@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+
 from triathlon.networks.backbone import Obs, State, first_tensor, map_obs
 
 

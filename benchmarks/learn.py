@@ -5,7 +5,7 @@
     python benchmarks/learn.py --seeds 1 2           these seeds
     python benchmarks/learn.py --table               no training: the table of what was trained before
 
-A finished run leaves `runs/learn/<row>/<seed>/outcome.json` and is not trained again, so the table can be filled in parts.
+A finished run leaves `runs/learn/<row>/<seed>/outcome.json` and is not trained again: the table can be filled in parts.
 The score of a run is the mean return of 100 episodes on seeds never trained on, played without exploration by the
 checkpoint that did best in the evaluations during training (which use seeds of their own).
 """
@@ -76,7 +76,7 @@ def goals() -> list[Goal]:
     return rows
 
 
-def run(goal: Goal, seed: int) -> dict[str, object]:
+def run(goal: Goal, seed: int) -> dict[str, float]:
     """Train one seed, or read what it reached before."""
     folder = ROOT / goal.name / str(seed)
     outcome = folder / "outcome.json"
@@ -110,10 +110,8 @@ def row(goal: Goal, outcomes: list[dict[str, float]]) -> str:
     listed = ", ".join(f"{s:.4g}" for s in scores)
     steps, seconds = outcomes[0]["num_steps"], np.mean([o["seconds"] for o in outcomes])
     command = " ".join(["triathlon train", goal.config, *goal.changes])
-    return (
-        f"| {goal.name} | {np.mean(scores):.4g} | {listed} | {wanted} | {met}/{len(scores)} | {goal.peer} | {steps:,.0f} "
-        f"| {seconds:.0f} | `{command}` |"
-    )
+    reached = f"{goal.name} | {np.mean(scores):.4g} | {listed} | {wanted} | {met}/{len(scores)}"
+    return f"| {reached} | {goal.peer} | {steps:,.0f} | {seconds:.0f} | `{command}` |"
 
 
 def main() -> None:
@@ -129,9 +127,8 @@ def main() -> None:
             for seed in options.seeds:
                 reached = run(goal, seed)
                 print(f"{goal.name} seed {seed}: {reached['score']:.4g} in {reached['seconds']:.0f} s", flush=True)
-    print(
-        "| row | mean | seeds | goal | met | others report | steps | seconds | command |\n|---|---|---|---|---|---|---|---|---|"
-    )
+    print("| row | mean | seeds | goal | met | others report | steps | seconds | command |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for goal in chosen:
         done = [ROOT / goal.name / str(seed) / "outcome.json" for seed in options.seeds]
         outcomes = [json.loads(path.read_text()) for path in done if path.exists()]

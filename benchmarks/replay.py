@@ -12,6 +12,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,7 +72,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     rounds = parser.parse_args().rounds
     torch.set_num_threads(1)
-    kinds = {"1-step": {}, "3-step": {"n_step": 3}, "1-step prioritised": {"prioritized": True}}
+    kinds: dict[str, dict[str, Any]] = {"1-step": {}, "3-step": {"n_step": 3}}
+    kinds["1-step prioritised"] = {"prioritized": True}
     replays = {
         name: fill(Replay(CAPACITY, 0.99, contiguous=False, generator=np.random.default_rng(0), **options))
         for name, options in kinds.items()

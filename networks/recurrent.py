@@ -60,7 +60,8 @@ class Recurrent(Backbone):
         super().__init__()
         self.encoder = make_encoder(config.encoder, space, config.kind)
         self.rnn = orthogonal(self.module(self.encoder.out_features, config.hidden_size, config.num_layers), 1.0)
-        for layer in range(config.num_layers):  # remember at first: what a gate forgets brings no gradient to what it was
+        # Remember at first: what a gate forgets brings no gradient to what it was.
+        for layer in range(config.num_layers):
             bias: Tensor = getattr(self.rnn, f"bias_hh_l{layer}")
             nn.init.constant_(bias[config.hidden_size : 2 * config.hidden_size], 1.0)
         self._skip = config.skip

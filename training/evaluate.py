@@ -5,7 +5,7 @@ B environments.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,7 +101,7 @@ def film(
     """Play whole episodes in one environment that renders RGB arrays, giving each frame `[H, W, 3]` to `add_frame`."""
 
     def shoot(active: NDArray[np.bool_]) -> None:
-        pictures = envs.render()
+        pictures: Sequence[NDArray[np.uint8]] | None = envs.render()
         if active[0] and pictures is not None:
             add_frame(np.asarray(pictures[0], np.uint8))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -39,7 +41,7 @@ def test_a_column_equals_the_single_environment(name, seed):
     envs = make_envs(EnvConfig(name, num_envs=3))
     singles = [make_env(EnvConfig(name)) for _ in seeds]
     obs, info = envs.reset(seed=seeds)
-    alone = [single.reset(seed=s) for single, s in zip(singles, seeds, strict=True)]
+    alone: list[tuple[Any, ...]] = [single.reset(seed=s) for single, s in zip(singles, seeds, strict=True)]
     ended = [False] * 3
     envs.action_space.seed(seed)
     for _ in range(60):
@@ -203,7 +205,7 @@ def test_pixels_follow_gymnasiums_cart_pole():
     assert (obs[..., 0] == obs[..., 1]).all()
     twin = CartPoleEnv()
     twin.reset()
-    twin.state = tuple(envs.unwrapped.cart_state[:, 0])
+    twin.state = envs.unwrapped.cart_state[:, 0].copy()
     for t in range(8):
         before = obs
         obs, reward, terminated, *_ = envs.step(np.array([t % 2]))
