@@ -5,26 +5,25 @@ T rows of a rollout, B environments, S rows of a training segment, A actions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
-from triathlon.agents.adam import Adam
 from triathlon.agents.agent import Metrics
+from triathlon.agents.gradient_step import GradientStep, may_compile
 from triathlon.agents.joint_actions import JointActions
-from triathlon.agents.minibatches import Rows, cut, default_segment_length, fold, shuffled
+from triathlon.agents.minibatches import cut, default_segment_length, fold, shuffled
 from triathlon.agents.q_losses import chosen
 from triathlon.agents.q_network import EpsilonGreedyPolicy, QNetwork
 from triathlon.agents.randomness import initialisation, torch_generator
-from triathlon.agents.registry import AgentConfig, Task
+from triathlon.agents.registry import AgentConfig, Kind, Task
 from triathlon.agents.returns import lambda_returns
 from triathlon.agents.reward_scaling import RewardScaler
 from triathlon.agents.segment import Segment
-from triathlon.networks.backbone import map_obs
-from triathlon.networks.flat import FlatParameters
+from triathlon.networks.backbone import Obs, State, map_obs
 from triathlon.networks.heads import QHeadConfig
 from triathlon.networks.registry import BackboneConfig
 
@@ -35,7 +34,7 @@ Fraction = Annotated[float, Ge(0), Le(1)]
 class PQNConfig(AgentConfig):
     """Settings of PQN. It wants a backbone with layer_norm, which is what keeps it stable without a target network."""
 
-    kind: str = "pqn"
+    kind: Kind = "pqn"
     learning_rate: Annotated[float, Gt(0), "Adam's step size"] = 2.5e-4
     anneal_learning_rate: Annotated[bool, "bring the learning rate linearly to zero over the run"] = True
     adam_eps: Annotated[float, Gt(0), "Adam's epsilon"] = 1e-5
@@ -43,7 +42,7 @@ class PQNConfig(AgentConfig):
     num_epochs: Annotated[int, Gt(0), "passes over each rollout"] = 2
     batch_size: Annotated[int, Gt(0), "environment steps of a minibatch"] = 128
     gamma: Annotated[Fraction, "discount"] = 0.99
-    lambda_: Annotated[Fraction, "λ of the returns: 0 one step, 1 the whole rollout"] = 0.65
+    q_lambda: Annotated[Fraction, "λ of the returns: 0 one step, 1 the whole rollout"] = 0.65
     max_grad_norm: Annotated[float, Gt(0), "the gradient is scaled down to this norm"] = 10.0
     initial_epsilon: Annotated[Fraction, "share of random actions at the start"] = 1.0
     final_epsilon: Annotated[Fraction, "share of random actions at the end of exploration"] = 0.05
@@ -52,6 +51,7 @@ class PQNConfig(AgentConfig):
         int | None, Gt(0), "rows of back-propagation through time; null: 1 without a memory, else at most 16"
     ] = None
     dueling: Annotated[bool, "state value plus advantages (Wang et al. 2016)"] = False
+    compile: Annotated[bool, "compile each gradient step; on a CPU it needs a C++ compiler and half a minute"] = False
     normalize_obs: Annotated[bool, "normalise vector observations by their running mean and deviation"] = False
     normalize_reward: Annotated[bool, "divide rewards by the running deviation of the return"] = False
 
@@ -73,13 +73,17 @@ class PQN:
                 QHeadConfig(dueling=config.dueling),
                 config.normalize_obs,
             ).to(task.device)
-        self.flat = FlatParameters(self.network)
-        self.optimizer = Adam(
-            self.flat.data, self.flat.grad, config.learning_rate, config.adam_eps, config.max_grad_norm
+        remembers = bool(self.network.initial_state(1))
+        self.step = GradientStep(
+            self.network,
+            self._loss,
+            config.learning_rate,
+            config.adam_eps,
+            config.max_grad_norm,
+            compile=may_compile(config.compile, remembers),
         )
         self.policy = EpsilonGreedyPolicy(self.network, actions, torch_generator(act_seed, task.device))
         self.num_rows = config.num_steps
-        remembers = bool(self.network.initial_state(1))
         self.segment_length = config.segment_length or default_segment_length(config.num_steps, remembers)
         self.state_period = self.segment_length
         self.reward_scaler = RewardScaler(task.num_envs, config.gamma) if config.normalize_reward else None
@@ -94,11 +98,11 @@ class PQN:
         rows.targets = {"returns": fold(self._returns(segment), self.segment_length)}
         num_minibatches = max(1, rows.mask.numel() // config.batch_size)
         history: list[Tensor] = []
-        q_values = rows.mask
         for _ in range(config.num_epochs):
-            for minibatch in shuffled(rows, num_minibatches, self._shuffle):
-                numbers, q_values = self._step(minibatch)
-                history.append(numbers)
+            for part in shuffled(rows, num_minibatches, self._shuffle):
+                returns = part.targets["returns"]
+                numbers = self.step(part.obs, part.state, part.is_first, part.action, part.mask, returns)
+                history.append(torch.stack(numbers))
                 self._num_updates += 1
         if self.network.norm is not None:
             self.network.norm.update(map_obs(lambda x: x[:-1], segment.obs))
@@ -108,9 +112,9 @@ class PQN:
         return {
             "loss": loss,
             "grad_norm": norm,
-            "q_values": q_values,
+            "returns": rows.targets["returns"],
             "epsilon": self.policy.epsilon,
-            "learning_rate": self.optimizer.learning_rate,
+            "learning_rate": self.step.learning_rate,
             "n_updates": float(self._num_updates),
         }
 
@@ -125,17 +129,15 @@ class PQN:
         legal = None if segment.legal is None else self._actions.legal(segment.legal)
         value = self.network.head.q_values(features, legal).amax(-1)
         terminated = segment.terminated[:-1]
-        return lambda_returns(reward, value[1:], terminated, segment.is_first, self.config.gamma, self.config.lambda_)
+        return lambda_returns(reward, value[1:], terminated, segment.is_first, self.config.gamma, self.config.q_lambda)
 
-    def _step(self, rows: Rows) -> tuple[Tensor, Tensor]:
-        """One gradient step on a minibatch; returns `[loss, gradient norm]` and the Q-values `[S, N, A]`."""
-        features, _ = self.network.features(rows.obs, rows.state, rows.is_first)
-        q_values = self.network.head.q_values(features)
-        error = chosen(q_values, rows.action) - rows.targets["returns"]
-        loss = 0.5 * (rows.mask * error.square()).sum() / rows.mask.sum().clamp(min=1.0)
-        loss.backward()
-        norm = self.optimizer.step()
-        return torch.stack([loss.detach(), norm]), q_values.detach()
+    def _loss(
+        self, network: QNetwork, obs: Obs, state: State, is_first: Tensor, action: Tensor, mask: Tensor, returns: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Half the mean squared error of a minibatch `[S, N]`, also as the number to report."""
+        error = chosen(network(obs, state, is_first), action) - returns
+        loss = 0.5 * (mask * error.square()).sum() / mask.sum().clamp(min=1.0)
+        return loss, loss.detach()
 
     def _schedule(self) -> None:
         """Exploration and learning rate as the steps so far want them."""
@@ -143,12 +145,12 @@ class PQN:
         explored = min(1.0, progress / config.exploration_fraction) if config.exploration_fraction else 1.0
         self.policy.epsilon = config.initial_epsilon + explored * (config.final_epsilon - config.initial_epsilon)
         if config.anneal_learning_rate:
-            self.optimizer.learning_rate = config.learning_rate * (1.0 - progress)
+            self.step.learning_rate = config.learning_rate * (1.0 - progress)
 
     def state_dict(self, with_experience: bool = True) -> dict[str, Any]:
         state: dict[str, Any] = {
             "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.step.state_dict(),
             "num_steps": self._num_steps,
             "num_updates": self._num_updates,
             "act_generator": self.policy.generator.get_state(),
@@ -160,7 +162,7 @@ class PQN:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.step.load_state_dict(state["optimizer"])
         self._num_steps, self._num_updates = state["num_steps"], state["num_updates"]
         self.policy.generator.set_state(state["act_generator"])
         self._shuffle.set_state(state["shuffle_generator"])

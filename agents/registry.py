@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import gymnasium as gym
 import numpy as np
@@ -14,12 +14,14 @@ from triathlon.agents.agent import Learner
 from triathlon.networks.errors import SettingError, nearest
 from triathlon.networks.registry import BackboneConfig
 
+Kind: TypeAlias = Annotated[str, "which agent: ppo, dqn or pqn"]
+
 
 @dataclass(frozen=True)
 class AgentConfig:
     """Settings that every agent has; each agent's own dataclass adds to them."""
 
-    kind: str = "ppo"
+    kind: Kind = "ppo"
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,9 @@ def learner_class(kind: str) -> type[Any]:
         SettingError: there is no such agent.
     """
     if kind not in _KINDS:
-        raise SettingError(f"agent.kind: no agent is called '{kind}'; there are {', '.join(_KINDS)}{nearest(kind, _KINDS)}")
+        raise SettingError(
+            f"agent.kind: no agent is called '{kind}'; there are {', '.join(_KINDS)}{nearest(kind, _KINDS)}"
+        )
     module, _, name = _KINDS[kind].partition(":")
     cls: type[Any] = getattr(importlib.import_module(module), name)
     return cls

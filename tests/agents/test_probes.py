@@ -45,7 +45,7 @@ SEQUENCES = DQN | {"segment_length": 6, "burn_in": 4, "batch_size": 32, "train_p
 MEMORY_AGENTS: dict[str, tuple[dict[str, Any], int]] = {
     "ppo": (PPO, 5000),
     "dqn": (SEQUENCES, 2500),
-    "pqn": (PQN | {"exploration_fraction": 0.5, "final_epsilon": 0.0, "lambda_": 0.9}, 5000),
+    "pqn": (PQN | {"exploration_fraction": 0.5, "final_epsilon": 0.0, "q_lambda": 0.9}, 5000),
 }
 MEMORIES = {
     "lstm": {"kind": "lstm", "encoder": MLP, "hidden_size": 32},
