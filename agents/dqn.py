@@ -14,17 +14,18 @@ import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
-from triathlon.agents.adam import Adam
 from triathlon.agents.agent import Metrics
+from triathlon.agents.gradient_step import GradientStep, may_compile
 from triathlon.agents.joint_actions import JointActions
-from triathlon.agents.q_losses import Target, q_loss, rows_at
+from triathlon.agents.q_losses import chosen, q_goal, q_loss, rows_at
 from triathlon.agents.q_network import EpsilonGreedyPolicy, QNetwork
 from triathlon.agents.randomness import initialisation, torch_generator
 from triathlon.agents.registry import AgentConfig, Task
 from triathlon.agents.replay import Replay, Sample
 from triathlon.agents.reward_scaling import RewardScaler
 from triathlon.agents.segment import Segment
-from triathlon.networks.backbone import map_obs
+from triathlon.networks.backbone import Obs, State, map_obs
+from triathlon.networks.distributions import allow_any_if_none
 from triathlon.networks.errors import SettingError
 from triathlon.networks.flat import FlatParameters
 from triathlon.networks.heads import QHeadConfig
@@ -64,6 +65,7 @@ class DQNConfig(AgentConfig):
     segment_length: Annotated[int | None, Gt(0), "rows trained per sample; null: 1 without a memory, else 16"] = None
     burn_in: Annotated[int | None, Ge(0), "rows that only warm the memory up; null: 0 without a memory, else 8"] = None
     value_rescale: Annotated[bool, "learn h(Q) with h(x) = sign(x)(√(|x|+1) - 1) + 0.001x (Pohlen et al. 2018)"] = False
+    compile: Annotated[bool, "compile each gradient step; on a CPU it needs a C++ compiler and half a minute"] = False
     normalize_obs: Annotated[bool, "normalise vector observations by their running mean and deviation"] = False
     normalize_reward: Annotated[bool, "divide rewards by the running deviation of the return"] = False
 
@@ -82,21 +84,29 @@ class DQN:
         init_seed, act_seed, replay_seed, learn_seed = task.seed.spawn(4)
         actions = JointActions(task.action_space, "dqn")
         if config.value_rescale and config.head.kind == "c51":
-            raise SettingError("agent.value_rescale: c51 fixes its returns on atoms and cannot rescale them; use head.kind qr or iqn")
+            raise SettingError(
+                "agent.value_rescale: c51 fixes its returns on atoms and cannot rescale them; use head.kind qr or iqn"
+            )
         with initialisation(init_seed):
             self.network = QNetwork(
                 task.observation_space, actions.num_actions, backbone, config.head, config.normalize_obs
             ).to(task.device)
         self.target = copy.deepcopy(self.network).requires_grad_(False)
-        self.flat, self._flat_target = FlatParameters(self.network), FlatParameters(self.target)
-        self.optimizer = Adam(
-            self.flat.data, self.flat.grad, config.learning_rate, config.adam_eps, config.max_grad_norm
+        self._flat_target = FlatParameters(self.target)
+        remembers = bool(self.network.initial_state(1))
+        self.step = GradientStep(
+            self.network,
+            self._loss,
+            config.learning_rate,
+            config.adam_eps,
+            config.max_grad_norm,
+            compile=may_compile(config.compile, remembers or config.head.kind == "iqn"),
         )
         self.policy = EpsilonGreedyPolicy(self.network, actions, torch_generator(act_seed, task.device))
         self._actions, self._device = actions, task.device
         self._generator = torch_generator(learn_seed, task.device)
+        self._taus = self._generator if config.head.kind == "iqn" else None  # the others draw nothing
 
-        remembers = bool(self.network.initial_state(1))
         self.length = config.segment_length or (16 if remembers else 1)
         self.burn_in = (8 if remembers else 0) if config.burn_in is None else config.burn_in
         self.replay = Replay(
@@ -118,7 +128,13 @@ class DQN:
         self.reward_scaler = RewardScaler(task.num_envs, config.gamma) if config.normalize_reward else None
         # Targets of several updates can be computed together where neither the target network, nor the network that
         # chooses the action, nor the priorities change between them.
-        together = config.tau == 1.0 and not config.double and not config.prioritized and not config.head.noisy and not remembers
+        together = (
+            config.tau == 1.0
+            and not config.double
+            and not config.prioritized
+            and not config.head.noisy
+            and not remembers
+        )
         self._max_updates_at_once = 16 if together else 1
         self._total_steps = task.total_steps
         self._num_steps = self._num_updates = 0
@@ -142,7 +158,7 @@ class DQN:
             metrics = self._learn(num_updates)
         if config.tau == 1.0 and self._num_steps >= self._next_target_update:
             self._next_target_update = self._num_steps + config.target_period
-            self._flat_target.load(self.flat.data)
+            self._flat_target.load(self.step.flat.data)
         return metrics | {"epsilon": self.policy.epsilon, "n_updates": float(self._num_updates)}
 
     def _remember(self, segment: Segment) -> None:
@@ -160,53 +176,65 @@ class DQN:
         explored = min(1.0, progress / config.exploration_fraction) if config.exploration_fraction else 1.0
         self.policy.epsilon = config.initial_epsilon + explored * (config.final_epsilon - config.initial_epsilon)
         if config.anneal_learning_rate:
-            self.optimizer.learning_rate = config.learning_rate * (1.0 - progress)
+            self.step.learning_rate = config.learning_rate * (1.0 - progress)
 
     def _beta(self) -> float:
         progress = min(1.0, self._num_steps / self._total_steps)
         return self.config.priority_beta + progress * (1.0 - self.config.priority_beta)
 
     def _learn(self, num_updates: int) -> Metrics:
-        """Gradient steps on samples drawn together, the targets of all of them computed in one pass."""
+        """Gradient steps on samples drawn together, the goals of all of them computed in one pass."""
         config, network, size = self.config, self.network, self.config.batch_size
         drawn = self.replay.sample(num_updates * size, self._beta())
         index, drawn = drawn.index, drawn.to(self._device)
         network.head.resample(self._generator)
         self.target.head.resample(self._generator)
-        targets, segment = self._targets(drawn), drawn.segment
-        trained = slice(self.burn_in, self.burn_in + self.length)
-        state = drawn.state
+        goal, segment, state = self._goal(drawn), drawn.segment, drawn.state
         if self.burn_in:
             with torch.no_grad():
-                state = network.advance(map_obs(lambda x: x[: self.burn_in], segment.obs), state, segment.is_first[: self.burn_in])
+                seen = map_obs(lambda x: x[: self.burn_in], segment.obs)
+                state = network.advance(seen, state, segment.is_first[: self.burn_in])
         # A weighted sum over rows is the mean over samples of the mean over a sample's valid rows.
         weights = drawn.weights * drawn.mask / (drawn.mask.sum(0).clamp(min=1) * size)
-        for i in range(num_updates):
-            part = slice(i * size, (i + 1) * size)
-            obs = map_obs(lambda x, part=part: x[trained, part], segment.obs)
-            features, _ = network.features(obs, tuple(s[part] for s in state), segment.is_first[trained, part])
-            output = network.head(features, self._generator)
-            action, target = segment.action[trained, part], targets.select(part)
-            loss_rows, td_error = q_loss(network.head, output, action, target, config.loss == "huber")
-            loss = (loss_rows * weights[:, part]).sum()
-            loss.backward()
-            norm = self.optimizer.step()
+        rows = slice(self.burn_in, self.burn_in + self.length)
+        for start in range(0, num_updates * size, size):
+            part = slice(start, start + size)
+            numbers, norm = self.step(
+                map_obs(lambda x, part=part: x[rows, part], segment.obs),
+                tuple(s[part] for s in state),
+                segment.is_first[rows, part],
+                segment.action[rows, part],
+                goal[:, part],
+                weights[:, part],
+            )
             if config.tau < 1.0:
-                self._flat_target.data.lerp_(self.flat.data, config.tau)
+                self._flat_target.data.lerp_(self.step.flat.data, config.tau)
         self._num_updates += num_updates
+        loss, td_error, q_values = numbers[0], numbers[1:].view(2, self.length, size)[0], numbers[1:].view(2, self.length, size)[1]
         if config.prioritized:
             self.replay.update_priorities(index, td_error.cpu(), drawn.mask.cpu())
         return {
-            "loss": loss.detach(),
+            "loss": loss,
             "grad_norm": norm,
             "td_error": td_error,
-            "q_values": network.head.expectation(output).detach(),
-            "learning_rate": self.optimizer.learning_rate,
+            "q_values": q_values,
+            "learning_rate": self.step.learning_rate,
         }
 
+    def _loss(
+        self, network: QNetwork, obs: Obs, state: State, is_first: Tensor, action: Tensor, goal: Tensor, weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of a minibatch `[L, N]`; to report: it, and each row's TD error and Q-value of the action taken."""
+        output = network(obs, state, is_first, self._taus)
+        losses, td_error = q_loss(self.network.head, output, action, goal, self.config.loss == "huber")
+        loss = (losses * weights).sum()
+        with torch.no_grad():
+            q_values = chosen(self.network.head.expectation(output), action)
+            return loss, torch.cat([loss.view(1), td_error.flatten(), q_values.flatten()])
+
     @torch.no_grad()
-    def _targets(self, sample: Sample) -> Target:
-        """What the target network says of the rows to bootstrap from; the first of them follows the first trained row."""
+    def _goal(self, sample: Sample) -> Tensor:
+        """What the trained rows are pulled to, from the rows that they bootstrap from; those follow the first trained row."""
         segment, first = sample.segment, self.burn_in + 1
         seen, ahead = map_obs(lambda x: x[:first], segment.obs), map_obs(lambda x: x[first:], segment.obs)
         index = sample.bootstrap - first
@@ -215,21 +243,21 @@ class DQN:
             state = network.advance(seen, sample.state, segment.is_first[:first])
             return rows_at(network.features(ahead, state, segment.is_first[first:])[0], index)
 
-        legal = None
+        head = self.target.head
+        output = head(features(self.target), self._taus)
+        chooser = self.network.head.q_values(features(self.network)) if self.config.double else head.expectation(output)
         if segment.legal is not None:
             legal = rows_at(self._actions.legal(segment.legal[first:]), index)
-        at_target = features(self.target)
-        output = self.target.head(at_target, self._generator)
-        chooser = self.network.head.q_values(features(self.network)) if self.config.double else self.target.head.expectation(output)
-        if legal is not None:
-            chooser = chooser.masked_fill(~legal & legal.any(-1, keepdim=True), -torch.inf)
-        return Target(sample.returns, sample.discount, output, chooser.argmax(-1), self.config.value_rescale)
+            chooser = chooser.masked_fill(~allow_any_if_none(legal), -torch.inf)
+        return q_goal(
+            head, output, chooser.argmax(-1), sample.returns, sample.discount, self.config.value_rescale
+        )
 
     def state_dict(self, with_experience: bool = True) -> dict[str, Any]:
         state: dict[str, Any] = {
             "network": self.network.state_dict(),
             "target": self.target.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.step.state_dict(),
             "num_steps": self._num_steps,
             "num_updates": self._num_updates,
             "owed": self._owed,
@@ -246,7 +274,7 @@ class DQN:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.target.load_state_dict(state["target"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.step.load_state_dict(state["optimizer"])
         self._num_steps, self._num_updates = state["num_steps"], state["num_updates"]
         self._owed, self._next_target_update = state["owed"], state["next_target_update"]
         self.policy.generator.set_state(state["act_generator"])

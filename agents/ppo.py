@@ -13,17 +13,16 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from triathlon.agents.actor_critic import ActorCritic, ActorCriticPolicy
-from triathlon.agents.adam import Adam
 from triathlon.agents.agent import Metrics
+from triathlon.agents.gradient_step import GradientStep, may_compile
 from triathlon.agents.minibatches import Rows, cut, default_segment_length, fold, shuffled, unfold
 from triathlon.agents.randomness import initialisation, torch_generator
 from triathlon.agents.registry import AgentConfig, Task
 from triathlon.agents.returns import explained_variance, gae
 from triathlon.agents.reward_scaling import RewardScaler
 from triathlon.agents.segment import Segment
-from triathlon.networks.backbone import map_obs
+from triathlon.networks.backbone import Obs, State, map_obs
 from triathlon.networks.distributions import StdKind
-from triathlon.networks.flat import FlatParameters
 from triathlon.networks.registry import BackboneConfig
 from triathlon.networks.spaces import has_images
 
@@ -55,11 +54,12 @@ class PPOConfig(AgentConfig):
     share_backbone: Annotated[bool | None, "one backbone for policy and value; null: for images only"] = None
     normalize_obs: Annotated[bool, "normalise vector observations by their running mean and deviation"] = False
     normalize_reward: Annotated[bool, "divide rewards by the running deviation of the return"] = False
+    compile: Annotated[bool, "compile each gradient step; on a CPU it needs a C++ compiler and half a minute"] = False
     std: Annotated[StdKind, "Box actions: deviation as a free parameter, or read from the features (state)"] = "free"
     log_std_init: Annotated[float, "Box actions: logarithm of the first deviation"] = 0.0
 
 
-def policy_loss(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip_coef: float) -> tuple[Tensor, Tensor]:
+def policy_loss(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip_coef: Tensor) -> tuple[Tensor, Tensor]:
     """The clipped surrogate of each row, negated, and the log of the probability ratio (PPO paper, equation 7)."""
     log_ratio = log_prob - old_log_prob
     ratio = log_ratio.exp()
@@ -96,13 +96,17 @@ class PPO:
                 std=config.std,
                 log_std_init=config.log_std_init,
             ).to(task.device)
-        self.flat = FlatParameters(self.network)
-        self.optimizer = Adam(
-            self.flat.data, self.flat.grad, config.learning_rate, config.adam_eps, config.max_grad_norm
+        remembers = bool(self.network.initial_state(1))
+        self.step = GradientStep(
+            self.network,
+            self._loss,
+            config.learning_rate,
+            config.adam_eps,
+            config.max_grad_norm,
+            compile=may_compile(config.compile, remembers),
         )
         self.policy = ActorCriticPolicy(self.network, task.action_space, torch_generator(act_seed, task.device))
         self.num_rows = config.num_steps
-        remembers = bool(self.network.initial_state(1))
         self.segment_length = config.segment_length or default_segment_length(config.num_steps, remembers)
         self.state_period = self.segment_length
         self.reward_scaler = RewardScaler(task.num_envs, config.gamma) if config.normalize_reward else None
@@ -117,12 +121,13 @@ class PPO:
         remaining = max(0.0, 1.0 - self._num_steps / self._total_steps)
         learning_rate = config.learning_rate * (remaining if config.anneal_learning_rate else 1.0)
         clip_coef = config.clip_coef * (remaining if config.anneal_clip else 1.0)
-        self.optimizer.learning_rate = learning_rate
+        self.step.learning_rate = learning_rate
+        clip = torch.tensor(clip_coef, device=self._device)  # a tensor: a compiled loss takes any value of it
 
         history: list[Tensor] = []
         for _ in range(config.num_epochs):
             for minibatch in shuffled(rows, num_minibatches, self._shuffle):
-                history.append(self._step(minibatch, clip_coef))
+                history.append(self._learn(minibatch, clip))
                 self._num_updates += 1
             # Looked at once an epoch, not once a minibatch: reading it waits for the device.
             if config.target_kl is not None and history[-1][KL].item() > 1.5 * config.target_kl:
@@ -166,36 +171,50 @@ class PPO:
         last, _ = self.network.value(map_obs(lambda x: x[-1:], segment.obs), state, segment.is_first[-1:])
         return torch.cat([value, last])
 
-    def _step(self, rows: Rows, clip_coef: float) -> Tensor:
+    def _learn(self, rows: Rows, clip_coef: Tensor) -> Tensor:
         """One gradient step on a minibatch; returns the numbers named in `HISTORY`."""
+        numbers, norm = self.step(
+            rows.obs, rows.state, rows.is_first, rows.legal, rows.action, rows.mask, rows.targets, clip_coef
+        )
+        return torch.cat([numbers, norm.view(1)])
+
+    def _loss(
+        self,
+        network: ActorCritic,
+        obs: Obs,
+        state: State,
+        is_first: Tensor,
+        legal: Tensor | None,
+        action: Tensor,
+        mask: Tensor,
+        targets: dict[str, Tensor],
+        clip_coef: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of a minibatch `[S, N]`, and the numbers named in `HISTORY` up to it."""
         config = self.config
         # A weighted sum over rows is the mean over valid rows; where episodes are short, a minibatch may have none.
-        weight = rows.mask / rows.mask.sum().clamp(min=1.0)
-        advantage = rows.targets["advantage"]
+        weight = mask / mask.sum().clamp(min=1.0)
+        advantage = targets["advantage"]
         if config.normalize_advantage:
             mean = (weight * advantage).sum()
             deviation = (weight * (advantage - mean).square()).sum().sqrt()
             advantage = (advantage - mean) / (deviation + 1e-8)
 
-        distribution, value, _ = self.network(rows.obs, rows.state, rows.is_first, rows.legal)
-        log_prob, entropy = distribution.log_prob(rows.action), distribution.entropy()
-        surrogate, log_ratio = policy_loss(log_prob, rows.targets["log_prob"], advantage, clip_coef)
-        squared = value_loss(value, rows.targets["value"], rows.targets["returns"], config.clip_value_coef)
+        distribution, value, _ = network(obs, state, is_first, legal)
+        log_prob, entropy = distribution.log_prob(action), distribution.entropy()
+        surrogate, log_ratio = policy_loss(log_prob, targets["log_prob"], advantage, clip_coef)
+        squared = value_loss(value, targets["value"], targets["returns"], config.clip_value_coef)
         loss = (weight * (surrogate + config.vf_coef * squared - config.ent_coef * entropy)).sum()
-
-        loss.backward()
-        norm = self.optimizer.step()
 
         with torch.no_grad():
             drift = log_ratio.expm1()  # ratio - 1
             per_row = torch.stack([surrogate, squared, -entropy, drift - log_ratio, (drift.abs() > clip_coef).float()])
-            means = (per_row * weight).flatten(1).sum(1)
-            return torch.cat([means, loss.view(1), norm.view(1)])
+            return loss, torch.cat([(per_row * weight).flatten(1).sum(1), loss.view(1)])
 
     def state_dict(self, with_experience: bool = True) -> dict[str, Any]:
         state: dict[str, Any] = {
             "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.step.state_dict(),
             "num_steps": self._num_steps,
             "num_updates": self._num_updates,
             "act_generator": self.policy.generator.get_state(),
@@ -207,7 +226,7 @@ class PPO:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.step.load_state_dict(state["optimizer"])
         self._num_steps, self._num_updates = state["num_steps"], state["num_updates"]
         self.policy.generator.set_state(state["act_generator"])
         self._shuffle.set_state(state["shuffle_generator"])

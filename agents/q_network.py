@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from triathlon.agents.agent import Decision
 from triathlon.agents.joint_actions import JointActions
 from triathlon.networks.backbone import Obs, State, device_of, map_obs
-from triathlon.networks.heads import QHeadConfig, make_q_head
+from triathlon.networks.heads import QHeadConfig, Quantiles, make_q_head
 from triathlon.networks.normalization import ObsNorm
 from triathlon.networks.registry import BackboneConfig, make_backbone
 
@@ -43,6 +43,11 @@ class QNetwork(nn.Module):
     def features(self, obs: Obs, state: State, is_first: Tensor) -> tuple[Tensor, State]:
         """`obs [T, B, *obs]` to `features [T, B, D]` for the head, and the memory after the last row."""
         return self.backbone(obs if self.norm is None else self.norm(obs), state, is_first)
+
+    def forward(self, obs: Obs, state: State, is_first: Tensor, generator: torch.Generator | None = None) -> Tensor | Quantiles:
+        """What the head says of `obs [T, B, *obs]`: `[T, B, A]` values, or the parameters of a distribution."""
+        output: Tensor | Quantiles = self.head(self.features(obs, state, is_first)[0], generator)
+        return output
 
     def advance(self, obs: Obs, state: State, is_first: Tensor) -> State:
         """The memory after these rows; free without a memory."""

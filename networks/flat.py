@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from triathlon.networks.errors import SettingError
 
@@ -31,6 +32,8 @@ class FlatParameters:
         if len(kinds) != 1:
             found = ", ".join(kinds) or "none"
             raise SettingError(f"the parameters of {type(module).__name__} must be of one type on one device: {found}")
+        self._names = [name for name, _ in module.named_parameters()]
+        self._shapes = [parameter.shape for parameter in parameters]
         offsets = [0]
         for parameter in parameters:
             size = parameter.numel()
@@ -50,6 +53,18 @@ class FlatParameters:
     def zero_grad(self) -> None:
         """Clear every gradient."""
         self.grad.zero_()
+
+    def pieces(self, vector: Tensor) -> dict[str, Tensor]:
+        """The parameters by name as slices of a vector `[P]`, for `torch.func.functional_call`."""
+        sizes = [shape.numel() for shape in self._shapes]
+        padded = vector.split([size + -size % ALIGNMENT for size in sizes])
+        parts = zip(self._names, padded, sizes, self._shapes, strict=True)
+        return {name: part[:size].view(shape) for name, part, size, shape in parts}
+
+    def joined(self, pieces: dict[str, Tensor]) -> Tensor:
+        """The vector `[P]` of parameters, or of their gradients, by name: the inverse of `pieces`."""
+        flat = [pieces[name].reshape(-1) for name in self._names]
+        return torch.cat([functional.pad(part, (0, -part.numel() % ALIGNMENT)) for part in flat])
 
     @torch.no_grad()
     def load(self, vector: Tensor) -> None:

@@ -1,0 +1,113 @@
+"""One gradient step: forward, loss, backward, clip and Adam on one flat vector of parameters; eager or compiled.
+
+P numbers in the vector.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from triathlon.networks.errors import SettingError
+from triathlon.networks.flat import FlatParameters
+
+# `loss(network, *batch)` gives the loss and the numbers to report, `[n]`; `network` is called as the module would be.
+Loss: TypeAlias = Callable[..., tuple[Tensor, Tensor]]
+BETA1, BETA2 = 0.9, 0.999
+
+
+class GradientStep:
+    """Moves a network's parameters down a loss by Adam (Kingma & Ba 2015, algorithm 1).
+
+    All parameters are one vector, so Adam is a handful of operations whatever the network. torch.optim.Adam prepares
+    groups, hooks and lists at every step, which for a small network costs several times the arithmetic, and its first
+    step imports the compiler. Nothing here waits for the device.
+
+    With `compile` the whole step is one compiled function. That pays where the overhead of single operations is most of
+    the time, once the half minute that compiling takes is spent.
+
+    Raises:
+        SettingError: torch.compile writes C++ for the CPU and this machine has no compiler for it.
+    """
+
+    def __init__(
+        self, network: nn.Module, loss: Loss, learning_rate: float, eps: float, max_grad_norm: float, compile: bool
+    ) -> None:
+        self.flat = FlatParameters(network)
+        self.learning_rate, self.eps, self.max_grad_norm = learning_rate, eps, max_grad_norm
+        self._network, self._loss = network, loss
+        self._mean, self._square = torch.zeros_like(self.flat.data), torch.zeros_like(self.flat.data)
+        self._num_steps = 0
+        self._compiled: Callable[..., tuple[Tensor, Tensor]] | None = None
+        if compile:
+            if self.flat.data.device.type == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
+                raise SettingError("agent.compile: true needs a C++ compiler (g++ or clang++), and there is none; set it to false")
+            self._compiled = torch.compile(self._whole_step, dynamic=False)
+
+    def __call__(self, *batch: Any) -> tuple[Tensor, Tensor]:
+        """One step on a minibatch; returns the numbers that the loss reports and the gradient's norm before clipping."""
+        self._num_steps += 1
+        # The two bias corrections: m̂ = m / c1 and √v̂ = √v / √c2.
+        c1, c2 = 1.0 - BETA1**self._num_steps, 1.0 - BETA2**self._num_steps
+        scales = (self.learning_rate / c1, c2**-0.5)
+        if self._compiled is not None:  # as tensors, so that the compiled function takes any value of them
+            with torch.no_grad():
+                tensors = torch.tensor(scales, device=self.flat.data.device).unbind()
+                return self._compiled(tensors, self.flat.data, self._mean, self._square, *batch)
+        loss, numbers = self._loss(self._network, *batch)
+        loss.backward()
+        with torch.no_grad():
+            norm = self._move(scales, self.flat.data, self._mean, self._square, self.flat.grad)
+            self.flat.zero_grad()
+        return numbers, norm
+
+    def _whole_step(
+        self, scales: tuple[Tensor, Tensor], data: Tensor, mean: Tensor, square: Tensor, *batch: Any
+    ) -> tuple[Tensor, Tensor]:
+        def loss(parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+            def network(*inputs: Any) -> Any:
+                return torch.func.functional_call(self._network, parameters, inputs)
+
+            return self._loss(network, *batch)
+
+        gradients, (_, numbers) = torch.func.grad_and_value(loss, has_aux=True)(self.flat.pieces(data))
+        return numbers, self._move(scales, data, mean, square, self.flat.joined(gradients))
+
+    def _move(
+        self, scales: tuple[Any, Any], data: Tensor, mean: Tensor, square: Tensor, grad: Tensor
+    ) -> Tensor:
+        """Clip the gradient `[P]` and move the parameters; returns the gradient's norm."""
+        norm = torch.linalg.vector_norm(grad)
+        grad = grad.mul_((self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0))
+        mean.lerp_(grad, 1.0 - BETA1)
+        square.mul_(BETA2).addcmul_(grad, grad, value=1.0 - BETA2)
+        root = square.sqrt().mul_(scales[1]).add_(self.eps)
+        data.sub_(root.reciprocal_().mul_(mean).mul_(scales[0]))
+        return norm
+
+    def state_dict(self) -> dict[str, Any]:
+        """The moments and the number of steps."""
+        return {"mean": self._mean, "square": self._square, "num_steps": self._num_steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self._mean.copy_(state["mean"])
+        self._square.copy_(state["square"])
+        self._num_steps = state["num_steps"]
+
+
+def may_compile(wanted: bool, draws_or_remembers: bool) -> bool:
+    """`wanted`, which a step that unrolls a memory or draws random numbers cannot be.
+
+    Raises:
+        SettingError: it was wanted all the same.
+    """
+    if wanted and draws_or_remembers:
+        raise SettingError(
+            "agent.compile: true works with backbones without a memory and heads other than iqn; set it to false"
+        )
+    return wanted
