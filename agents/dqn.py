@@ -125,6 +125,7 @@ class DQN:
         self.state_period = max(1, self.length // 2) if remembers else 1
         rows = -(-config.train_period // task.num_envs)
         self.num_rows = -(-rows // self.state_period) * self.state_period
+        self._check_buffer_size(task.num_envs)
         self.reward_scaler = RewardScaler(task.num_envs, config.gamma) if config.normalize_reward else None
         # Targets of several updates can be computed together where neither the target network, nor the network that
         # chooses the action, nor the priorities change between them.
@@ -141,6 +142,17 @@ class DQN:
         self._owed = 0.0  # updates that the steps so far have earned
         self._next_target_update = config.target_period
         self._schedule()
+
+    def _check_buffer_size(self, num_envs: int) -> None:
+        """Refuse a replay that could not hold what is added at once, or a sample with the start of the next."""
+        sample = self.burn_in + self.length + self.config.n_step + self.state_period - 2
+        least = max(sample, self.num_rows) * num_envs
+        if self.config.buffer_size < least:
+            raise SettingError(
+                f"agent.buffer_size is {self.config.buffer_size} but should be at least {least}: it holds rows of "
+                f"{num_envs} environments, samples of {sample} rows (burn_in, segment_length, n_step) and "
+                f"{self.num_rows} new rows at once (train_period)"
+            )
 
     def update(self, segment: Segment) -> Metrics:
         config = self.config

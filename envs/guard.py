@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv, VectorWrapper
 
 from triathlon.envs.errors import EnvError
-from triathlon.envs.spaces import misfit
+from triathlon.envs.spaces import mask_misfit, misfit
 
 
 def broken_space(name: str, departure: str) -> str:
@@ -88,6 +88,8 @@ class GuardedVectorEnv(VectorWrapper):
             raise self._explained("reset", error) from error
         if (departure := self._misfit()) is not None:
             raise EnvError(departure)
+        if (departure := mask_misfit(self.env.single_action_space, info.get("action_mask"), self.num_envs)) is not None:
+            raise EnvError(f"{self.name} broke its action space: {departure}")
         return obs, info
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:

@@ -24,8 +24,9 @@ from triathlon.envs.control import HideParts, HideVectorParts, hidden_parts
 from triathlon.envs.errors import EnvError
 from triathlon.envs.guard import GuardedEnv, GuardedVectorEnv, explain, failure
 from triathlon.envs.lookup import find, load, missing_extra, nearest
+from triathlon.envs.screen import prepare_drawing
 from triathlon.envs.spaces import check_envs
-from triathlon.envs.tuples import NamedVectorParts, has_tuple
+from triathlon.envs.tuples import without_tuples
 
 Vectorization: TypeAlias = Literal["auto", "vector_entry_point", "sync", "process"]
 
@@ -55,6 +56,7 @@ def make_env(config: EnvConfig, render_mode: str | None = None) -> gym.Env[Any, 
     Raises:
         EnvError: the environment cannot be made; the message says what to change.
     """
+    prepare_drawing(render_mode)
     env = _make_single(config, render_mode)
     if config.hide is not None:
         env = HideParts(env, hidden_parts(config.hide, config.id, env.observation_space))
@@ -79,6 +81,7 @@ def make_envs(config: EnvConfig, num_envs: int | None = None, render: bool = Fal
             f"vectorization must be one of {', '.join(get_args(Vectorization))}, found {config.vectorization!r}"
         )
     render_mode = "rgb_array" if render else None
+    prepare_drawing(render_mode)
     found: VectorEnv[Any, Any, Any] | str = "sync or process was asked for"
     if config.vectorization in ("auto", "vector_entry_point"):
         found = _make_from_entry_point(config, num_envs, render_mode)
@@ -95,7 +98,7 @@ def make_envs(config: EnvConfig, num_envs: int | None = None, render: bool = Fal
     if config.hide is not None:
         envs = HideVectorParts(envs, hidden_parts(config.hide, config.id, envs.single_observation_space))
     check_envs(envs, config.id)
-    return NamedVectorParts(envs) if has_tuple(envs.single_observation_space) else envs
+    return without_tuples(envs)
 
 
 def _make_single(config: EnvConfig, render_mode: str | None) -> gym.Env[Any, Any]:

@@ -69,6 +69,23 @@ def misfit(space: spaces.Space[Any], obs: Any, path: str = "observation") -> str
     return None
 
 
+def mask_misfit(space: spaces.Space[Any], mask: Any, num_envs: int) -> str | None:
+    """Say how `info["action_mask"]` of B environments departs from what `space` has to choose from; None if it fits.
+
+    A mask has an entry for each choice: `[B, n]` for Discrete and MultiBinary, `[B, sum(nvec)]` for MultiDiscrete.
+    """
+    if mask is None or isinstance(space, spaces.Box):
+        return None
+    size = int(space.nvec.sum()) if isinstance(space, spaces.MultiDiscrete) else int(np.prod(space.shape, dtype=int))
+    size = int(space.n) if isinstance(space, spaces.Discrete) else size
+    found = np.shape(mask)
+    if found != (num_envs, size) or np.asarray(mask).dtype.kind not in "biuf":
+        one = np.asarray(mask[0])
+        should = f"info['action_mask'] should be an array of {size} numbers or bools for {space}"
+        return f"{should}, found {one.shape} of {one.dtype}"
+    return None
+
+
 def _leaves(space: spaces.Space[Any], path: str) -> Iterator[tuple[str, spaces.Space[Any]]]:
     if isinstance(space, spaces.Dict):
         for key, part in space.spaces.items():

@@ -21,10 +21,15 @@ class NamedVectorParts(VectorObservationWrapper):
         return _named(observations)
 
 
-def has_tuple(space: spaces.Space[Any]) -> bool:
+def without_tuples(envs: VectorEnv[Any, Any, Any]) -> VectorEnv[Any, Any, Any]:
+    """The same environments, with Dicts in place of Tuples where there are any."""
+    return NamedVectorParts(envs) if _has_tuple(envs.single_observation_space) else envs
+
+
+def _has_tuple(space: spaces.Space[Any]) -> bool:
     """Whether a space is a Tuple, or has one somewhere inside."""
     if isinstance(space, spaces.Dict):
-        return any(has_tuple(part) for part in space.values())
+        return any(_has_tuple(part) for part in space.values())
     return isinstance(space, spaces.Tuple)
 
 

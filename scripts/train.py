@@ -7,6 +7,7 @@ import dataclasses
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from triathlon.scripts.main import INTERRUPTED, guarded
@@ -65,9 +66,11 @@ def _train(experiment: Experiment, earlier: RunFolder | None, command: Sequence[
     folder = earlier or create(experiment, command)
     print(f"Training in {folder.path}", flush=True)
     try:
-        if earlier:
-            earlier.write_experiment(experiment, command)
-        result = train(experiment, folder.path, resume=earlier is not None)
+        if earlier:  # its settings are written down only once they have been found to fit its checkpoint
+            write = partial(earlier.write_experiment, experiment, command)
+            result = train(experiment, folder.path, resume=True, on_start=write)
+        else:
+            result = train(experiment, folder.path)
     except BaseException:
         if folder.is_empty():
             folder.discard()
@@ -86,6 +89,8 @@ def _train(experiment: Experiment, earlier: RunFolder | None, command: Sequence[
         mean = found.mean
     if result.video:
         print(f"Video:  {result.video}")
+    elif result.no_video:
+        print(f"Video:  none: {result.no_video}")
     print(f"Curves: tensorboard --logdir {shlex.quote(str(folder.path))}")
     print(f"More:   {resume} --total-steps {2 * experiment.total_steps}")
     return 0, mean

@@ -11,8 +11,10 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from triathlon.agents.agent import Policy
 from triathlon.envs.make import EnvConfig, make_env, make_envs
+from triathlon.envs.screen import has_screen
+from triathlon.envs.tuples import without_tuples
 from triathlon.scripts.evaluate import add_playing_options, check_playing_options
-from triathlon.scripts.main import guarded, has_screen
+from triathlon.scripts.main import guarded
 from triathlon.training import video
 from triathlon.training.errors import RunError
 from triathlon.training.evaluate import Evaluation, evaluate, film
@@ -42,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _show(policy: Policy, env: EnvConfig, num_episodes: int, seed: int, deterministic: bool) -> Evaluation:
     """Play whole episodes in a window, at the speed that the environment asks for."""
-    envs = SyncVectorEnv([lambda: make_env(env, "human")], autoreset_mode=AutoresetMode.NEXT_STEP)
+    envs = without_tuples(SyncVectorEnv([lambda: make_env(env, "human")], autoreset_mode=AutoresetMode.NEXT_STEP))
     try:
         return evaluate(policy, envs, num_episodes, seed, deterministic)
     finally:

@@ -91,8 +91,7 @@ class Collector:
         except EnvError:
             raise
         except Exception as error:
-            name = self.envs.spec.id if self.envs.spec else type(self.envs).__name__
-            raise EnvError(f"env {name}: step raised {type(error).__name__}: {error}") from error
+            raise EnvError(f"{self._name} cannot step: it raised {type(error).__name__}: {error}") from error
         rows.rewards[t] = reward
         rows.terminated[t] = terminated
         self._legal = info.get("action_mask")
@@ -113,11 +112,15 @@ class Collector:
         for name, array in (("reward", rows.rewards), *_leaves(rows.obs, "observation")):
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 t, column = (int(i[0]) for i in np.nonzero(~np.isfinite(array))[:2])
-                env = self.envs.spec.id if self.envs.spec else type(self.envs).__name__
                 raise EnvError(
-                    f"env {env}: environment {column} gave a {name} that is not finite (row {t}); "
-                    "nothing was learned from it"
+                    f"{self._name} gave what is not finite: the {name} of environment {column} is {array[t, column]} "
+                    f"at row {t} of the rollout; nothing was learned from it"
                 )
+
+    @property
+    def _name(self) -> str:
+        """What the environments are called in a configuration."""
+        return str(getattr(self.envs, "name", type(self.envs).__name__))
 
     def state_dict(self) -> dict[str, Any] | None:
         """All that is needed to go on to the bit, or None if the environments cannot tell their state."""

@@ -6,18 +6,19 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from torch import Tensor
 
-from triathlon.agents.agent import Metrics, Policy
+from triathlon.agents.agent import Learner, Metrics, Policy
 from triathlon.agents.registry import Task, make_learner
 from triathlon.agents.segment import Segment
 from triathlon.envs.make import make_envs
@@ -33,6 +34,7 @@ from triathlon.training.schema import to_mapping
 
 # Seeds of evaluations, far from those of training (below 2**31); choosing the best checkpoint and judging it differ.
 CHOOSING_SEED, JUDGING_SEED = 2**31 + 10_000, 2**31 + 20_000
+JUDGING_ENVS = 20  # side by side; with the seed, they are what a score repeats with
 
 
 @dataclass(slots=True)
@@ -45,6 +47,7 @@ class Result:
     interrupted: bool
     returns: list[float] = field(default_factory=list)  # of the episodes that judge the trained policy
     video: Path | None = None
+    no_video: str | None = None  # why there is none, if one was asked for
 
 
 class Run:
@@ -56,24 +59,37 @@ class Run:
         self._env_seeds = np.random.default_rng(seeds[0])
         self.device = pick_device(experiment.device)
         self.envs = make_envs(experiment.env)
+        self.eval_envs: VectorEnv[Any, Any, Any] | None = None
+        try:
+            self._set_up(seeds[1], resume)
+        except BaseException:
+            self.envs.close()
+            raise
+
+    def _set_up(self, learner_seed: np.random.SeedSequence, resume: bool) -> None:
+        experiment = self.experiment
         self.task = Task(
             observation_space=self.envs.single_observation_space,
             action_space=self.envs.single_action_space,
             num_envs=self.envs.num_envs,
             total_steps=experiment.total_steps,
-            seed=seeds[1],
+            seed=learner_seed,
             device=self.device,
         )
         self.learner = make_learner(experiment.agent, experiment.backbone, self.task)
         set_threads(experiment, self.task, self.learner.policy)
         self.collector = Collector(self.envs, self.learner.policy, self._next_env_seed(), self.learner.state_period)
-        self.eval_envs: Any = None
         self.num_steps, self.best_score, self.seconds = 0, -np.inf, 0.0
         self.recent: deque[Episode] = deque(maxlen=100)
         if resume:
             self._load()
-        self.logger = Logger(folder, experiment.logging, env_id=experiment.env.id, resume_step=self.num_steps)
-        self.logger.text("configuration", f"```yaml\n{dump(experiment)}```")
+        self.logger = Logger(
+            self.folder,
+            experiment.logging,
+            env_id=experiment.env.id,
+            resume_step=self.num_steps,
+            configuration=f"```yaml\n{dump(experiment)}```",
+        )
         self._interrupted, self._evaluated_at = False, -1
 
     def train(self) -> Result:
@@ -114,41 +130,52 @@ class Run:
         best = self.folder / "checkpoints" / "best.safetensors"
         if best.exists():
             result.checkpoint = best
-            self.learner.load_state_dict(load_checkpoint(best, self.experiment)["learner"])
+            restore_learner(self.learner, load_checkpoint(best, self.experiment), best)
         metrics: dict[str, float] = {}
         if config.final_episodes:
-            envs = make_envs(self.experiment.env, min(config.final_episodes, 20))
-            result.returns = evaluate(policy, envs, config.final_episodes, JUDGING_SEED, config.deterministic).returns
-            envs.close()
+            with closing(make_envs(self.experiment.env, min(config.final_episodes, JUDGING_ENVS))) as envs:
+                played = evaluate(policy, envs, config.final_episodes, JUDGING_SEED, config.deterministic)
+            result.returns = played.returns
             metrics["eval/final_mean_reward"] = float(np.mean(result.returns))
             self.logger.scalars(metrics, self.num_steps)
         self.logger.hparams(to_mapping(self.experiment), metrics, self.num_steps)
-        if config.video and "rgb_array" in self.envs.metadata.get("render_modes", ()):
-            result.video = self._film()
+        if config.video:
+            self._film(result)
 
-    def _film(self) -> Path:
-        """One episode as an mp4 in the run folder and as an animation in TensorBoard."""
+    def _film(self, result: Result) -> None:
+        """One episode as an mp4 in the run folder and as an animation in TensorBoard, or the reason why there is none.
+
+        Whatever goes wrong here, and Ctrl-C too, costs the film only: the score is more.
+        """
+        if "rgb_array" not in (self.envs.metadata.get("render_modes") or ()):
+            result.no_video = f"{self.experiment.env.id} cannot draw itself (it has no render mode rgb_array)"
+            return
         path = self.folder / "videos" / "final.mp4"
-        envs = make_envs(self.experiment.env, 1, render=True)
-        fps = video.frames_per_second(envs.metadata)
-        small = video.Thumbnails(fps)
-        with video.record(path, fps) as large:
+        try:
+            with closing(make_envs(self.experiment.env, 1, render=True)) as envs:
+                fps = video.frames_per_second(envs.metadata)
+                small = video.Thumbnails(fps)
+                with video.record(path, fps) as large:
 
-            def add_frame(frame: NDArray[np.uint8]) -> None:
-                large.add(frame)
-                small.add(frame)
+                    def add_frame(frame: NDArray[np.uint8]) -> None:
+                        large.add(frame)
+                        small.add(frame)
 
-            film(self.learner.policy, envs, add_frame, JUDGING_SEED)
-        envs.close()
-        self.logger.video("eval/video", small.frames, small.fps, self.num_steps)
-        return path
+                    film(self.learner.policy, envs, add_frame, JUDGING_SEED)
+            result.video = path
+            self.logger.video("eval/video", small.frames, small.fps, self.num_steps)
+        except KeyboardInterrupt:
+            result.no_video = "stopped"
+        except Exception as error:
+            result.no_video = " ".join(str(error).split()) or type(error).__name__
 
     def close(self) -> None:
         """Close environments and files."""
-        self.logger.close()
-        self.envs.close()
-        if self.eval_envs is not None:
-            self.eval_envs.close()
+        with ExitStack() as stack:  # all of them, whatever one of them raises
+            stack.callback(self.envs.close)
+            if self.eval_envs is not None:
+                stack.callback(self.eval_envs.close)
+            stack.callback(self.logger.close)
 
     # --- what is written down -----------------------------------------------------------------------------------------
 
@@ -156,9 +183,7 @@ class Run:
         episodes = self.collector.take_episodes()
         if episodes:
             self.recent.extend(episodes)
-            self.logger.episodes(
-                [e.episode_return for e in episodes], [e.length for e in episodes], self.num_steps
-            )
+            self.logger.episodes([e.episode_return for e in episodes], [e.length for e in episodes], self.num_steps)
 
     def _log(self, segment: Segment, metrics: Metrics, steps_now: int) -> None:
         scalars = {"time/fps": steps_now / max(self.seconds, 1e-9), "time/time_elapsed": self.seconds}
@@ -178,9 +203,7 @@ class Run:
         config, self._evaluated_at = self.experiment.evaluation, self.num_steps
         if self.eval_envs is None:
             self.eval_envs = make_envs(self.experiment.env, min(config.num_envs, config.num_episodes))
-        played = evaluate(
-            self.learner.policy, self.eval_envs, config.num_episodes, CHOOSING_SEED, config.deterministic
-        )
+        played = evaluate(self.learner.policy, self.eval_envs, config.num_episodes, CHOOSING_SEED, config.deterministic)
         score = float(np.mean(played.returns))
         self.logger.scalars(
             {"eval/mean_reward": score, "eval/mean_ep_length": float(np.mean(played.lengths))}, self.num_steps
@@ -197,10 +220,12 @@ class Run:
             "learner": self.learner.state_dict(with_experience),
             "num_steps": self.num_steps,
             "env": self.experiment.env.id,
+            "num_envs": self.task.num_envs,
         }
         if name == "last":
             collector = self.collector.state_dict()
-            if collector is None:  # the environments cannot tell their state: both this run and a resumed one begin anew
+            if collector is None:
+                # The environments cannot tell their state: both this run and a resumed one begin anew.
                 seed = self._next_env_seed()
                 self.collector.restart(seed)
                 collector = {"restart": seed}
@@ -215,8 +240,14 @@ class Run:
         return path
 
     def _load(self) -> None:
-        state = load_checkpoint(self.folder / "checkpoints" / "last.safetensors", self.experiment)
-        self.learner.load_state_dict(state["learner"])
+        path = self.folder / "checkpoints" / "last.safetensors"
+        state = load_checkpoint(path, self.experiment)
+        if state["num_envs"] != self.task.num_envs:
+            raise RunError(
+                f"env.num_envs is {self.task.num_envs} but {path} is of a run with {state['num_envs']}; "
+                "a run goes on with as many environments as it had"
+            )
+        restore_learner(self.learner, state, path)
         self.num_steps, self.best_score, self.seconds = state["num_steps"], state["best_score"], state["seconds"]
         self._env_seeds.bit_generator.state = state["env_seeds"]
         self.recent.extend(Episode(r, int(n)) for r, n in state["recent"])
@@ -250,14 +281,20 @@ class Run:
                 signal.signal(number, handler)
 
 
-def train(experiment: Experiment, folder: Path, resume: bool = False) -> Result:
+def train(
+    experiment: Experiment, folder: Path, resume: bool = False, on_start: Callable[[], None] | None = None
+) -> Result:
     """Train in `folder`, from the start or from its last checkpoint, then judge the best policy.
+
+    `on_start` is called when all is made and the checkpoint was found to fit the settings.
 
     Raises:
         SettingError, EnvError, RunError: the settings, the environment or a file are at fault; nothing is half-written.
     """
     run = Run(experiment, folder, resume)
     try:
+        if on_start is not None:
+            on_start()
         result = run.train()
         if not result.interrupted:
             run.judge(result)
@@ -291,27 +328,44 @@ def load_checkpoint(path: Path, experiment: Experiment) -> dict[str, Any]:
     state = checkpoint.load(path)
     if state.get("env") != experiment.env.id:
         raise RunError(
-            f"{path} is a checkpoint of {state.get('env', 'something that is no agent')}, not of {experiment.env.id} (env.id)"
+            f"{path} is a checkpoint of {state.get('env', 'something that is no agent')}, "
+            f"not of {experiment.env.id} (env.id)"
         )
     return state
 
 
+def restore_learner(learner: Learner, state: dict[str, Any], path: Path) -> None:
+    """Give a learner what a checkpoint holds of it.
+
+    Raises:
+        RunError: the checkpoint is of a learner with other settings.
+    """
+    try:
+        learner.load_state_dict(state["learner"])
+    except (RuntimeError, LookupError, TypeError, ValueError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        problem = lines[1] if len(lines) > 1 else lines[0]
+        raise RunError(
+            f"{path} does not fit the settings of agent and backbone, which are not those it was saved with: "
+            f"{problem if len(problem) <= 160 else problem[:159] + '…'}"
+        ) from error
+
+
 def load_policy(path: Path, experiment: Experiment) -> Policy:
     """The policy of a checkpoint, ready to act on the experiment's device."""
-    envs = make_envs(experiment.env, 1)
     device = pick_device(experiment.device)
-    task = Task(
-        observation_space=envs.single_observation_space,
-        action_space=envs.single_action_space,
-        num_envs=experiment.env.num_envs,
-        total_steps=experiment.total_steps,
-        seed=np.random.SeedSequence(experiment.seed),
-        device=device,
-    )
-    envs.close()
+    with closing(make_envs(experiment.env, 1)) as envs:
+        task = Task(
+            observation_space=envs.single_observation_space,
+            action_space=envs.single_action_space,
+            num_envs=experiment.env.num_envs,
+            total_steps=experiment.total_steps,
+            seed=np.random.SeedSequence(experiment.seed),
+            device=device,
+        )
     learner = make_learner(experiment.agent, experiment.backbone, task)
     set_threads(experiment, task, learner.policy)
-    learner.load_state_dict(load_checkpoint(path, experiment)["learner"])
+    restore_learner(learner, load_checkpoint(path, experiment), path)
     return learner.policy
 
 
@@ -323,7 +377,8 @@ def pick_device(device: str) -> torch.device:
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if (device == "cuda" and not torch.cuda.is_available()) or (device == "mps" and not torch.backends.mps.is_available()):
+    there: dict[str, Callable[[], bool]] = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    if device in there and not there[device]():
         raise RunError(f"device: this machine has no '{device}' that PyTorch can use; set device: cpu or auto")
     return torch.device(device)
 
