@@ -52,13 +52,13 @@ class JointActions:
         """Action numbers `[B]` as the environment's space has them."""
         space = self._space
         if isinstance(space, gym.spaces.Discrete):
-            shifted: NDArray[Any] = action + space.start
-            return shifted
+            played: NDArray[Any] = action + space.start
+            return played
         assert space.shape is not None
-        parts = self._parts[action].reshape(-1, *space.shape)
+        played = self._parts[action].reshape(-1, *space.shape)
         if isinstance(space, gym.spaces.MultiDiscrete):
-            parts = parts + space.start
-        return parts.astype(space.dtype)
+            played = played + space.start
+        return np.asarray(played, space.dtype)
 
     def legal(self, mask: Tensor) -> Tensor:
         """`[..., A]`: which action numbers a mask over parts, `[..., sum(n)]` or `[..., n]` for bits, allows."""

@@ -13,9 +13,7 @@ from triathlon.scripts.score import summary, write_score
 from triathlon.training.errors import RunError
 from triathlon.training.evaluate import evaluate
 from triathlon.training.run_folder import RunFolder, open_run
-from triathlon.training.runner import JUDGING_SEED, load_policy
-
-NUM_ENVS = 20  # side by side
+from triathlon.training.runner import JUDGING_ENVS, JUDGING_SEED, load_policy
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     experiment, deterministic = folder.experiment(), not options.stochastic
     policy = load_policy(checkpoint, experiment)
-    envs = make_envs(experiment.env, min(options.episodes, NUM_ENVS))
+    envs = make_envs(experiment.env, min(options.episodes, JUDGING_ENVS))
     try:
         played = evaluate(policy, envs, options.episodes, seed, deterministic)
     finally:

@@ -13,7 +13,8 @@ COMMANDS = {
     "evaluate": "score a trained agent: triathlon evaluate RUN",
     "watch": "see a trained agent play, in a window or a file: triathlon watch RUN [--out film.mp4]",
 }
-INTERRUPTED = 130  # what a shell says of a command that Ctrl-C ended
+# What a shell says of a command that was ended by Ctrl-C, and of one whose reader has left.
+INTERRUPTED, BROKEN_PIPE = 130, 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,9 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def guarded(command: Callable[[], int]) -> int:
     """Run a command; an error that a person can mend becomes one sentence and exit code 2."""
-    quiet_screens()
     try:
-        return command()
+        code = command()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        if not _nobody_reads():
+            raise
+        return BROKEN_PIPE
     except ValueError as error:
         # Imported only now, as the command is: `triathlon --help` should not wait for PyTorch.
         from triathlon.envs.errors import EnvError
@@ -52,18 +58,15 @@ def guarded(command: Callable[[], int]) -> int:
         return INTERRUPTED
 
 
-def quiet_screens() -> None:
-    """Let the drawing libraries work without a screen or a loudspeaker, and without telling about it."""
-    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-    os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
-    if not has_screen():
-        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-        os.environ.setdefault("MUJOCO_GL", "egl")
-
-
-def has_screen() -> bool:
-    """Whether a window can be opened."""
-    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+def _nobody_reads() -> bool:
+    """Whether what is printed goes to a reader that has left (`triathlon … | head`); then no more is printed."""
+    try:
+        sys.stdout.flush()
+        return False
+    except BrokenPipeError:
+        # What is still buffered would be written, and fail, once more when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ class EvaluationConfig:
     """How good the policy is, measured on episodes that it is not trained on."""
 
     period: Annotated[int | None, Gt(0), "environment steps between evaluations; null: only at the end"] = None
-    num_episodes: Annotated[int, Gt(0), "episodes of each evaluation"] = 10
+    num_episodes: Annotated[int, Gt(0), "episodes of each evaluation during training"] = 10
     final_episodes: Annotated[int, Ge(0), "episodes of the evaluation after training; 0: none"] = 100
     num_envs: Annotated[int, Gt(0), "environments that are evaluated side by side"] = 8
     deterministic: Annotated[bool, "play the best action instead of drawing one"] = True
@@ -44,7 +44,7 @@ class EvaluationConfig:
 class CheckpointConfig:
     """How often the run is saved, to go on from where it was when it is stopped."""
 
-    period: Annotated[int | None, Gt(0), "environment steps between checkpoints; null: a tenth of the training"] = None
+    period: Annotated[int | None, Gt(0), "environment steps between checkpoints; null: a tenth of total_steps"] = None
     replay: Annotated[bool, "save the replay too, so that a resumed run goes on to the bit"] = True
 
 

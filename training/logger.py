@@ -30,12 +30,17 @@ MONITOR = ["r", "l", "t", "step"]  # SB3's columns, and the step: it says which 
 class Logger:
     """Writes what it is given at once. With `resume_step > 0` it goes on in a folder and forgets what came later.
 
+    `configuration` (Markdown) is what TensorBoard shows as the text of that name.
+
     Raises:
         RunError: (every method) a file cannot be written; names the folder and the cause.
     """
 
-    def __init__(self, folder: str | Path, config: LoggingConfig, env_id: str, resume_step: int = 0) -> None:
+    def __init__(
+        self, folder: str | Path, config: LoggingConfig, env_id: str, resume_step: int = 0, configuration: str = ""
+    ) -> None:
         self._folder, self._config, self._resume_step = Path(folder), config, resume_step
+        self._configuration = configuration
         self._events: EventFile | None = None
         self._monitor: _Table | None = None
         self._progress: _Table | None = None
@@ -109,6 +114,8 @@ class Logger:
             from triathlon.training.event_file import EventFile
 
             self._events = EventFile(self._folder, self._resume_step)
+            if self._configuration:
+                self._events.text("configuration", self._configuration, self._resume_step)
         return self._events
 
     @contextlib.contextmanager
