@@ -39,9 +39,9 @@ def guarded(command: Callable[[], int]) -> int:
         code = command()
         sys.stdout.flush()
         return code
-    except BrokenPipeError:
-        if not _nobody_reads():
-            raise
+    except BrokenPipeError:  # `triathlon … | head` (environments and ffmpeg say it otherwise when they lose a process)
+        # What is still buffered would be written, and fail, once more when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except ValueError as error:
         # Imported only now, as the command is: `triathlon --help` should not wait for PyTorch.
@@ -56,17 +56,6 @@ def guarded(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("\ntriathlon: stopped", file=sys.stderr)
         return INTERRUPTED
-
-
-def _nobody_reads() -> bool:
-    """Whether what is printed goes to a reader that has left (`triathlon … | head`); then no more is printed."""
-    try:
-        sys.stdout.flush()
-        return False
-    except BrokenPipeError:
-        # What is still buffered would be written, and fail, once more when Python ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
 
 
 if __name__ == "__main__":

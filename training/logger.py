@@ -77,12 +77,6 @@ class Logger:
             with self._writing():
                 self._event_file().histogram(tag, values, step)
 
-    def text(self, tag: str, markdown: str, step: int = 0) -> None:
-        """Text, shown as Markdown."""
-        if self._config.tensorboard:
-            with self._writing():
-                self._event_file().text(tag, markdown, step)
-
     def hparams(self, settings: Mapping[str, Any], metrics: Mapping[str, float], step: int = 0) -> None:
         """A nested mapping of settings and how the run ended, for TensorBoard's table of runs."""
         if self._config.tensorboard:

@@ -228,6 +228,46 @@ def test_an_environment_that_breaks(here: Path, capsys: pytest.CaptureFixture[st
     assert not (here / "runs").exists()
 
 
+BLIND = """
+from gymnasium.envs.classic_control import CartPoleEnv
+class Undrawn(CartPoleEnv):
+    metadata = {"render_modes": []}
+class Unlucky(CartPoleEnv):
+    def render(self):
+        raise RuntimeError("the paint has dried")
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("my_blind_env:Undrawn", "my_blind_env:Undrawn cannot draw itself (it has no render mode rgb_array)"),
+        ("my_blind_env:Unlucky", "the paint has dried"),
+    ],
+)
+def test_a_film_that_cannot_be_made_does_not_cost_the_score(
+    here: Path, capsys: pytest.CaptureFixture[str], name: str, reason: str
+) -> None:
+    (here / "my_blind_env.py").write_text(BLIND)
+    assert main(["train", "tiny.yaml", "--env.id", name]) == 0
+    said = capsys.readouterr().out
+    assert re.search(rf"^Video:  none: .*{re.escape(reason)}$", said, re.MULTILINE)
+    assert "Score:  " in said
+    assert "Curves: " in said
+    (score,) = here.glob("runs/*/*/score.json")
+    assert len(json.loads(score.read_text())["returns"]) == 4
+    assert not list(here.glob("runs/*/*/videos/*"))
+
+
+def test_a_reader_that_has_left_is_no_fault(here: Path) -> None:
+    command = [sys.executable, "-m", "triathlon.scripts.main", "train", "tiny.yaml", "--help"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     from triathlon.scripts import main as module
 

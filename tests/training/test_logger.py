@@ -62,13 +62,14 @@ def test_histograms_hold_the_finite_elements(tmp_path: Path) -> None:
     assert sum(events(tmp_path).Histograms("rollout/actions")[0].histogram_value.bucket) == 3
 
 
-def test_text(tmp_path: Path) -> None:
-    log = logger(tmp_path)
-    log.text("note", "**hello** ü", 3)
+def test_the_configuration_is_a_text_that_waits_for_the_first_numbers(tmp_path: Path) -> None:
+    log = Logger(tmp_path, LoggingConfig(), "CartPole-v1", configuration="**hello** ü")
+    assert not list(tmp_path.glob("events*"))  # the run starts without waiting for TensorBoard
+    log.scalars({"time/fps": 1000}, 100)
     log.close()
     found = events(tmp_path)
-    assert found.Tensors("note")[0].tensor_proto.string_val == ["**hello** ü".encode()]
-    assert found.summary_metadata["note"].plugin_data.plugin_name == "text"
+    assert found.Tensors("configuration")[0].tensor_proto.string_val == ["**hello** ü".encode()]
+    assert found.summary_metadata["configuration"].plugin_data.plugin_name == "text"
 
 
 def test_videos_are_moving_pictures(tmp_path: Path) -> None:
