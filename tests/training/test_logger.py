@@ -151,7 +151,6 @@ def test_what_is_not_wanted_is_not_written(tmp_path: Path) -> None:
     log.scalars({"a": 1.0}, 1)
     log.histogram("h", np.ones(3), 1)
     log.episodes([1.0], [1], 1)
-    log.text("t", "x")
     log.video("v", np.zeros((1, 2, 2, 3), np.uint8), 10, 1)
     log.close()
     assert list(tmp_path.iterdir()) == []
