@@ -166,15 +166,31 @@ _KINDS: dict[str, Callable[[int, int, QHeadConfig], QHead]] = {
 }
 
 
+# Settings that only some kinds read.
+_READ_BY = {
+    "num_atoms": ("c51",),
+    "v_min": ("c51",),
+    "v_max": ("c51",),
+    "num_quantiles": ("qr", "iqn"),
+    "num_cosines": ("iqn",),
+}
+
+
 def make_q_head(num_actions: int, in_features: int, config: QHeadConfig) -> QHead:
     """The Q-value head that `config` describes.
 
     Raises:
-        SettingError: the kind is unknown, or v_min is not below v_max.
+        SettingError: the kind is unknown, v_min is not below v_max, or a setting was changed that the kind does not
+            read.
     """
     if config.kind not in _KINDS:
         allowed = ", ".join(_KINDS)
         raise SettingError(f"unknown Q-head kind '{config.kind}'{nearest(config.kind, _KINDS)}: it is one of {allowed}")
+    for name, readers in _READ_BY.items():
+        if config.kind not in readers:
+            _refuse_changed(config, name, f"head.kind: {config.kind}", " or ".join(f"head.kind: {k}" for k in readers))
+    if not config.noisy:
+        _refuse_changed(config, "noisy_sigma", "head.noisy: false", "head.noisy: true")
     return _KINDS[config.kind](num_actions, in_features, config)
 
 
@@ -188,6 +204,12 @@ class ValueHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         linear = self.linear
         return F.linear(features, linear.weight, linear.bias).float().squeeze(-1)
+
+
+def _refuse_changed(config: QHeadConfig, name: str, given: str, wanted: str) -> None:
+    value, default = getattr(config, name), getattr(QHeadConfig, name)
+    if value != default:
+        raise SettingError(f"head.{name} is {value}, but nothing reads it with {given}; leave it out or set {wanted}")
 
 
 def _stream(in_features: int, out_features: int, config: QHeadConfig) -> nn.Module:

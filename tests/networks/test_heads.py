@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
@@ -20,9 +21,40 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def q_head(**settings):
+SMALL = {
+    "expected": {},
+    "c51": {"num_atoms": 11},
+    "qr": {"num_quantiles": 8},
+    "iqn": {"num_quantiles": 8, "num_cosines": 5},
+}
+
+
+def q_head(kind="expected", **settings):
     torch.manual_seed(0)
-    return make_q_head(4, 6, QHeadConfig(num_atoms=11, num_quantiles=8, num_cosines=5, **settings))
+    return make_q_head(4, 6, QHeadConfig(kind=kind, **SMALL.get(kind, {}), **settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            {"kind": "qr", "v_min": -4.0},
+            "head.v_min is -4.0, but nothing reads it with head.kind: qr; leave it out or set head.kind: c51",
+        ),
+        (
+            {"num_quantiles": 8},
+            "head.num_quantiles is 8, but nothing reads it with head.kind: expected; "
+            "leave it out or set head.kind: qr or head.kind: iqn",
+        ),
+        ({"kind": "qr", "num_cosines": 5}, "leave it out or set head.kind: iqn"),
+        ({"kind": "iqn", "num_atoms": 11}, "leave it out or set head.kind: c51"),
+        ({"kind": "c51", "v_max": 11.0, "noisy_sigma": 0.1}, "head.noisy_sigma is 0.1, but nothing reads it with"),
+    ],
+)
+def test_a_setting_that_nothing_reads_is_refused(settings, sentence):
+    with pytest.raises(SettingError, match=re.escape(sentence)):
+        make_q_head(4, 6, QHeadConfig(**settings))
+    make_q_head(4, 6, QHeadConfig(kind=settings.get("kind", "expected")))
 
 
 @pytest.mark.parametrize("hidden_size", [0, 7])
