@@ -9,12 +9,14 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from triathlon.scripts.main import INTERRUPTED, guarded
-from triathlon.training import config
-from triathlon.training.config import Experiment
 from triathlon.training.errors import RunError
-from triathlon.training.run_folder import RunFolder, create, open_run
+
+if TYPE_CHECKING:  # --help does not wait for PyTorch
+    from triathlon.training.config import Experiment
+    from triathlon.training.run_folder import RunFolder
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name is None and not options.resume:
         parser.print_help(sys.stdout if options.help else sys.stderr)
         return 0 if options.help else 2
+    from triathlon.training import config
+    from triathlon.training.run_folder import open_run
+
     earlier = open_run(options.resume) if options.resume else None
     experiment = earlier.experiment(settings) if earlier else config.load(str(name), settings)
     if options.help:
@@ -61,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 def _train(experiment: Experiment, earlier: RunFolder | None, command: Sequence[str]) -> tuple[int, float | None]:
     """Train one agent; returns the exit code and the mean score, if it was scored."""
     from triathlon.scripts.score import summary, write_score
+    from triathlon.training.run_folder import create
     from triathlon.training.runner import JUDGING_SEED, train
 
     folder = earlier or create(experiment, command)

@@ -164,8 +164,9 @@ def test_help(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     assert not (here / "runs").exists()
 
 
-def test_help_does_not_wait_for_pytorch() -> None:
-    code = "import sys; from triathlon.scripts.main import main; main(['--help']); sys.exit('torch' in sys.modules)"
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"]])
+def test_help_does_not_wait_for_pytorch(words: list[str]) -> None:
+    code = f"import sys; from triathlon.scripts.main import main; main({words}); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
 
