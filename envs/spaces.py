@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -76,8 +77,10 @@ def mask_misfit(space: spaces.Space[Any], mask: Any, num_envs: int) -> str | Non
     """
     if mask is None or isinstance(space, spaces.Box):
         return None
-    size = int(space.nvec.sum()) if isinstance(space, spaces.MultiDiscrete) else int(np.prod(space.shape, dtype=int))
-    size = int(space.n) if isinstance(space, spaces.Discrete) else size
+    if isinstance(space, spaces.Discrete):
+        size = int(space.n)
+    else:
+        size = int(space.nvec.sum()) if isinstance(space, spaces.MultiDiscrete) else math.prod(space.shape or ())
     found = np.shape(mask)
     if found != (num_envs, size) or np.asarray(mask).dtype.kind not in "biuf":
         one = np.asarray(mask[0])
