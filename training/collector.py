@@ -133,8 +133,8 @@ class Collector:
             "legal": self._legal,
             "is_first": self._is_first,
             "done": self._done,
-            "returns": self._returns,
-            "lengths": self._lengths,
+            "returns": self._returns.copy(),  # these two are added to in place
+            "lengths": self._lengths.copy(),
             "state": list(self._state),
         }
 
@@ -143,7 +143,7 @@ class Collector:
         restore(self.envs, state["envs"])
         self._obs, self._legal = state["obs"], state["legal"]
         self._is_first, self._done = state["is_first"], state["done"]
-        self._returns, self._lengths = state["returns"], state["lengths"]
+        self._returns, self._lengths = state["returns"].copy(), state["lengths"].copy()
         self._state = tuple(state["state"])
 
 
@@ -159,9 +159,6 @@ class _Rows:
         self.is_first = np.zeros(shape, bool)
         self.legal = None if legal is None else np.ones((*shape, *legal.shape[1:]), bool)
         self.extras: dict[str, NDArray[Any]] = {}
-        self._obs = _tensors(self.obs)
-        self._is_first = torch.from_numpy(self.is_first)
-        self._legal = None if self.legal is None else torch.from_numpy(self.legal)
 
     def see(self, t: int, obs: Any, is_first: NDArray[np.bool_], legal: Any) -> tuple[Obs, Tensor, Tensor | None]:
         """Write what was seen at row t; returns it as views for the policy."""
@@ -169,7 +166,8 @@ class _Rows:
         self.is_first[t] = is_first
         if self.legal is not None and legal is not None:
             self.legal[t] = legal
-        return _row(self._obs, t), self._is_first[t], None if self._legal is None else self._legal[t]
+        mask = None if self.legal is None else torch.from_numpy(self.legal[t])
+        return _tensors(_row(self.obs, t)), torch.from_numpy(self.is_first[t]), mask
 
     def decide(self, t: int, decision: Decision) -> None:
         """Write what was decided at row t."""
@@ -186,12 +184,12 @@ class _Rows:
     def segment(self, state: State, state_period: int) -> Segment:
         """All of it as a segment that shares this memory."""
         return Segment(
-            obs=self._obs,
+            obs=_tensors(self.obs),
             action=torch.from_numpy(self.actions),
             reward=torch.from_numpy(self.rewards),
             terminated=torch.from_numpy(self.terminated),
-            is_first=self._is_first,
-            legal=self._legal,
+            is_first=torch.from_numpy(self.is_first),
+            legal=None if self.legal is None else torch.from_numpy(self.legal),
             extras={name: torch.from_numpy(value) for name, value in self.extras.items()},
             state=state,
             state_period=state_period,

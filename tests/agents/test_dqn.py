@@ -1,0 +1,182 @@
+"""DQN's targets, schedules and counting. A actions, L rows, N samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from triathlon.agents.segment import Segment
+
+Practise = Callable[..., Any]
+
+LINEAR = {"kind": "mlp", "hidden_sizes": []}
+DQN = {
+    "kind": "dqn",
+    "learning_starts": 0,
+    "batch_size": 4,
+    "buffer_size": 200,
+    "train_period": 1,
+    "gamma": 0.5,
+    "exploration_fraction": 0.5,
+    "final_epsilon": 0.1,
+}
+
+
+def with_values(practice: Any, online: list[float], target: list[float]) -> None:
+    """Networks that give these Q-values to every observation."""
+    for network, values in ((practice.learner.network, online), (practice.learner.target, target)):
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.zero_()
+            network.head.advantage.bias.copy_(torch.tensor(values))
+
+
+def goal(practice: Any, legal: list[bool] | None = None, terminated: bool = False) -> float:
+    """The goal of a transition that earned 2 and led to an observation in which `legal` is allowed."""
+    shape = (2, 1)
+    practice.learner.replay.add(
+        Segment(
+            obs=torch.zeros(2, 1, practice.envs.single_observation_space.shape[0]),
+            action=torch.zeros(shape, dtype=torch.long),
+            reward=torch.tensor([[2.0], [0.0]]),
+            terminated=torch.tensor([[terminated], [False]]),
+            is_first=torch.tensor([[True], [False]]),
+            legal=None if legal is None else torch.tensor([[[True] * 3], [legal]]),
+        )
+    )
+    return practice.learner._goal(practice.learner.replay.sample(1)).item()
+
+
+@pytest.mark.parametrize(
+    ("settings", "legal", "terminated", "expected"),
+    [
+        ({}, None, False, 2 + 0.5 * 30),
+        ({"double": True}, None, False, 2 + 0.5 * 10),  # the online network's best is action 0
+        ({}, [True, True, False], False, 2 + 0.5 * 20),
+        ({"double": True}, [False, True, True], False, 2 + 0.5 * 20),  # its best legal one is action 1
+        ({}, [False, False, False], False, 2 + 0.5 * 30),  # nothing legal: no mask
+        ({}, None, True, 2.0),
+        ({"double": True}, [False, True, True], True, 2.0),
+    ],
+)
+def test_which_action_is_bootstrapped_from(
+    practise: Practise, settings: dict[str, Any], legal: list[bool] | None, terminated: bool, expected: float
+) -> None:
+    practice = practise({"id": "triathlon/ProbeMask-v0", "num_envs": 1}, DQN | settings, LINEAR)
+    with_values(practice, online=[3.0, 2.0, 1.0], target=[10.0, 20.0, 30.0])
+    assert goal(practice, legal, terminated) == pytest.approx(expected)
+
+
+def test_epsilon_falls_linearly_and_stays(practise: Practise) -> None:
+    practice = practise({"id": "triathlon/ProbeTimeLimit-v0", "num_envs": 1}, DQN, LINEAR, 100)
+    assert practice.learner.policy.epsilon == 1.0
+    seen = {}
+    for _ in range(100):
+        practice.play(1)
+        seen[practice.num_steps] = practice.metrics[-1]["epsilon"]
+    assert [seen[n] for n in (10, 25, 50, 75)] == pytest.approx([0.82, 0.55, 0.1, 0.1])
+
+
+def test_epsilon_one_plays_every_action_alike_and_zero_the_best(practise: Practise) -> None:
+    practice = practise({"id": "triathlon/ProbeMask-v0", "num_envs": 1}, DQN, LINEAR)
+    with_values(practice, online=[3.0, 2.0, 1.0], target=[0.0] * 3)
+    policy, num = practice.learner.policy, 3000
+    inputs = (torch.zeros(num, 2), (), torch.ones(num, dtype=torch.bool))
+    counts = torch.bincount(policy.act(*inputs).action, minlength=3)
+    assert (counts - num / 3).abs().max() < 100  # four standard deviations
+    legal = torch.tensor([[False, True, True]]).expand(num, 3)
+    counts = torch.bincount(policy.act(*inputs, legal).action, minlength=3)
+    assert counts[0] == 0 and (counts[1:] - num / 2).abs().max() < 110
+    policy.epsilon = 0.0
+    assert (policy.act(*inputs).action == 0).all()
+    assert (policy.act(*inputs, legal).action == 1).all()
+    policy.epsilon = 1.0
+    assert (policy.act(*inputs, deterministic=True).action == 0).all()
+
+
+@pytest.mark.parametrize("num_envs", [1, 3, 8])
+@pytest.mark.parametrize(("train_period", "gradient_steps"), [(4, 1), (1, 1), (16, 3), (1, 2), (10, 40)])
+def test_updates_per_step_do_not_depend_on_the_number_of_environments(
+    practise: Practise, num_envs: int, train_period: int, gradient_steps: int
+) -> None:
+    settings = DQN | {"learning_starts": 50, "train_period": train_period, "gradient_steps": gradient_steps}
+    practice = practise({"id": "triathlon/ProbeTimeLimit-v0", "num_envs": num_envs}, settings, LINEAR, 200).play()
+    learner = practice.learner
+    steps_of_learning = practice.num_steps - 50
+    assert learner._num_steps == practice.num_steps  # rows that were not played are not counted
+    # A round may be owed, and the collection in which learning starts counts whole.
+    slack = (train_period + learner.num_rows * num_envs) * gradient_steps / train_period
+    assert abs(learner._num_updates - steps_of_learning * gradient_steps / train_period) <= slack
+    assert 0 <= learner._owed < 1
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_the_target_follows_after_its_period(practise: Practise, together: bool) -> None:
+    settings = DQN | {"target_period": 40, "double": not together, "learning_rate": 1e-2}
+    practice = practise({"id": "triathlon/ProbeConstant-v0", "num_envs": 1}, settings, LINEAR, 1000)
+    learner, changes = practice.learner, []
+    before = learner._flat_target.data.clone()
+    while practice.num_steps < 130:
+        practice.play(1)
+        now = learner._flat_target.data
+        if not now.equal(before):
+            changes.append(practice.num_steps)
+            assert now.equal(learner.step.flat.data)
+            before = now.clone()
+        elif practice.num_steps > 5:
+            assert not now.equal(learner.step.flat.data)
+    assert changes == [40, 80, 120]
+
+
+def test_a_soft_target_moves_by_tau(practise: Practise) -> None:
+    practice = practise({"id": "triathlon/ProbeConstant-v0", "num_envs": 1}, DQN | {"tau": 0.25}, LINEAR, 100).play(3)
+    learner = practice.learner
+    updates, before = learner._num_updates, learner._flat_target.data.clone()
+    while learner._num_updates == updates:
+        practice.play(1)
+    assert learner._num_updates == updates + 1
+    torch.testing.assert_close(learner._flat_target.data, 0.75 * before + 0.25 * learner.step.flat.data)
+
+
+def test_nothing_is_learned_before_learning_starts(practise: Practise) -> None:
+    env = {"id": "triathlon/ProbeConstant-v0", "num_envs": 1}
+    practice = practise(env, DQN | {"learning_starts": 30}, LINEAR, 100)
+    before = practice.learner.step.flat.data.clone()
+    practice.play(29)
+    assert practice.learner.step.flat.data.equal(before)
+    practice.play(2)
+    assert not practice.learner.step.flat.data.equal(before)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru", "transformer"])
+def test_stored_states_give_what_acting_saw(practise: Practise, kind: str) -> None:
+    """With unchanged weights, Q-values from a stored state after the burn-in are those of the whole episode."""
+    sizes = {"width": 8, "num_heads": 2} if kind == "transformer" else {"hidden_size": 8}
+    settings = DQN | {"segment_length": 4, "burn_in": 3, "learning_starts": 10_000, "normalize_obs": False}
+    env = {"id": "CartPole-v1", "num_envs": 2, "max_episode_steps": 9}
+    practice = practise(env, settings, {"kind": kind, **sizes}, 10_000)
+    learner, segments = practice.learner, []
+    for _ in range(12):
+        segments.append(practice.collector.collect(learner.num_rows))
+        learner.replay.add(segments[-1])
+    network = learner.network
+    obs = torch.cat([s.obs[:-1] for s in segments])
+    is_first = torch.cat([s.is_first[:-1] for s in segments])
+    with torch.no_grad():
+        whole = network(obs, network.initial_state(2), is_first)
+        sample = learner.replay.sample(16)
+        rows = slice(learner.burn_in, learner.burn_in + learner.length)
+        burn = slice(0, learner.burn_in)
+        state = network.advance(sample.segment.obs[burn], sample.state, sample.segment.is_first[burn])
+        values = network(sample.segment.obs[rows], state, sample.segment.is_first[rows])
+    checked = 0
+    for i in range(16):
+        for t in range(learner.length):
+            same = (obs == sample.segment.obs[rows][t, i]).all(-1)
+            if same.sum() == 1:
+                torch.testing.assert_close(values[t, i], whole[same][0], atol=1e-5, rtol=1e-5)
+                checked += 1
+    assert checked > 40
