@@ -32,7 +32,9 @@ KINDS: schema.Kinds = {AgentConfig: agents.config_class, BackboneConfig: network
 class EvaluationConfig:
     """How good the policy is, measured on episodes that it is not trained on."""
 
-    period: Annotated[int | None, Gt(0), "environment steps between evaluations; null: only at the end"] = None
+    period: Annotated[
+        int | None, Gt(0), "environment steps between evaluations, which choose the best checkpoint; null: none"
+    ] = None
     num_episodes: Annotated[int, Gt(0), "episodes of each evaluation during training"] = 10
     final_episodes: Annotated[int, Ge(0), "episodes of the evaluation after training; 0: none"] = 100
     num_envs: Annotated[int, Gt(0), "environments that are evaluated side by side"] = 8
