@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from triathlon.agents.agent import Learner, Metrics, Policy
-from triathlon.agents.registry import Task, make_learner
+from triathlon.agents.registry import AgentConfig, Task, make_learner
 from triathlon.agents.segment import Segment
 from triathlon.envs.make import make_envs
 from triathlon.networks.spaces import has_images
@@ -103,7 +103,7 @@ class Run:
                 ("save", experiment.checkpoint.period or max(1, experiment.total_steps // 10)),
             )
         }
-        started, steps_then = time.perf_counter() - self.seconds, self.num_steps
+        started = time.perf_counter() - self.seconds
         with self._stoppable(), Progress(experiment.total_steps, self.num_steps) as progress:
             while self.num_steps < experiment.total_steps and not self._interrupted:
                 segment = self.collector.collect(learner.num_rows)
@@ -113,7 +113,7 @@ class Run:
                 progress.update(self.num_steps, self.recent)
                 if due["log"].now(self.num_steps):
                     self.seconds = time.perf_counter() - started
-                    self._log(segment, metrics, (self.num_steps - steps_then))
+                    self._log(segment, metrics)
                 if due["evaluate"].now(self.num_steps):
                     self._evaluate()
                 if due["save"].now(self.num_steps):
@@ -185,8 +185,8 @@ class Run:
             self.recent.extend(episodes)
             self.logger.episodes([e.episode_return for e in episodes], [e.length for e in episodes], self.num_steps)
 
-    def _log(self, segment: Segment, metrics: Metrics, steps_now: int) -> None:
-        scalars = {"time/fps": steps_now / max(self.seconds, 1e-9), "time/time_elapsed": self.seconds}
+    def _log(self, segment: Segment, metrics: Metrics) -> None:
+        scalars = {"time/fps": self.num_steps / max(self.seconds, 1e-9), "time/time_elapsed": self.seconds}
         if self.recent:
             scalars["rollout/ep_rew_mean"] = float(np.mean([e.episode_return for e in self.recent]))
             scalars["rollout/ep_len_mean"] = float(np.mean([e.length for e in self.recent]))
@@ -384,10 +384,15 @@ def pick_device(device: str) -> torch.device:
 
 
 def set_threads(experiment: Experiment, task: Task, policy: Policy) -> None:
-    """CPU threads for PyTorch: as configured, else one for small networks, which only lose by sharing their work."""
-    small = policy.weights().numel() < SMALL_NETWORK and not has_images(task.observation_space)
+    """CPU threads for PyTorch: as configured, else as many as the work is worth."""
+    torch.set_num_threads(experiment.num_threads or default_threads(policy, experiment.agent, task))
+
+
+def default_threads(policy: Policy, agent: AgentConfig, task: Task) -> int:
+    """One where a minibatch is little work, which only loses by being shared (or a GPU does it), else all cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(experiment.num_threads or (1 if small or task.device.type != "cpu" else cores))
+    little = policy.weights().numel() * agent.batch_size < LITTLE_WORK and not has_images(task.observation_space)
+    return 1 if little or task.device.type != "cpu" else cores
 
 
-SMALL_NETWORK = 1_000_000  # parameters
+LITTLE_WORK = 4_000_000  # parameters times samples of a minibatch
