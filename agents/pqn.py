@@ -113,7 +113,7 @@ class PQN:
             "loss": loss,
             "grad_norm": norm,
             "returns": rows.targets["returns"],
-            "epsilon": self.policy.epsilon,
+            "rollout/exploration_rate": self.policy.epsilon,
             "learning_rate": self.step.learning_rate,
             "n_updates": float(self._num_updates),
         }
