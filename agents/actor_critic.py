@@ -52,7 +52,7 @@ class ActorCritic(nn.Module):
     def forward(
         self, obs: Obs, state: State, is_first: Tensor, legal: Tensor | None = None
     ) -> tuple[ActionDistribution, Tensor, State]:
-        """`obs [T, B, *obs]` to the action distribution over `[T, B]`, `value [T, B]` and the memory after the last row."""
+        """`obs [T, B, *obs]` to the distribution over actions, `value [T, B]` and the memory after the last row."""
         if self.norm is not None:
             obs = self.norm(obs)
         split = self._num_actor_states
@@ -96,6 +96,7 @@ class ActorCriticPolicy:
         self.network = network
         self.generator = generator
         self._action_space = action_space
+        self._start = getattr(action_space, "start", None)  # Discrete and MultiDiscrete may count from elsewhere than 0
         self._device = device_of(network)
 
     def initial_state(self, batch_size: int) -> State:
@@ -120,9 +121,7 @@ class ActorCriticPolicy:
         space = self._action_space
         if isinstance(space, gym.spaces.Box):  # the Gaussian is unbounded; the environment's box is not
             return np.clip(action, space.low, space.high)
-        if isinstance(space, gym.spaces.Discrete | gym.spaces.MultiDiscrete):
-            return action + space.start
-        return action.astype(space.dtype)
+        return action.astype(space.dtype) if self._start is None else np.add(action, self._start)
 
     def weights(self) -> Tensor:
         return torch.cat([x.detach().reshape(-1).float() for x in self._tensors()])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -209,24 +210,31 @@ class DQN:
         # A weighted sum over rows is the mean over samples of the mean over a sample's valid rows.
         weights = drawn.weights * drawn.mask / (drawn.mask.sum(0).clamp(min=1) * size)
         rows = slice(self.burn_in, self.burn_in + self.length)
-        for start in range(0, num_updates * size, size):
-            part = slice(start, start + size)
+
+        def deal(x: Tensor) -> Tensor:  # [L, updates * N, …] to [updates, L, N, …]
+            parts = x.unflatten(1, (num_updates, size)).transpose(0, 1)
+            joined: Tensor = parts.reshape(-1, *parts.shape[2:])
+            return joined.view(parts.shape)  # the same strides whatever is drawn together, so one compiled step serves
+
+        obs = map_obs(lambda x: deal(x[rows]), segment.obs)
+        is_first, action, goal, weights = map(deal, (segment.is_first[rows], segment.action[rows], goal, weights))
+        for i in range(num_updates):
             numbers, norm = self.step(
-                map_obs(lambda x, part=part: x[rows, part], segment.obs),
-                tuple(s[part] for s in state),
-                segment.is_first[rows, part],
-                segment.action[rows, part],
-                goal[:, part],
-                weights[:, part],
+                map_obs(partial(torch.select, dim=0, index=i), obs),
+                tuple(s[i * size : (i + 1) * size] for s in state),
+                is_first[i],
+                action[i],
+                goal[i],
+                weights[i],
             )
             if config.tau < 1.0:
                 self._flat_target.data.lerp_(self.step.flat.data, config.tau)
         self._num_updates += num_updates
-        loss, td_error, q_values = numbers[0], numbers[1:].view(2, self.length, size)[0], numbers[1:].view(2, self.length, size)[1]
+        td_error, q_values = numbers[1:].view(2, self.length, size)
         if config.prioritized:
             self.replay.update_priorities(index, td_error.cpu(), drawn.mask.cpu())
         return {
-            "loss": loss,
+            "loss": numbers[0],
             "grad_norm": norm,
             "td_error": td_error,
             "q_values": q_values,
@@ -246,7 +254,7 @@ class DQN:
 
     @torch.no_grad()
     def _goal(self, sample: Sample) -> Tensor:
-        """What the trained rows are pulled to, from the rows that they bootstrap from; those follow the first trained row."""
+        """What the trained rows are pulled to; the rows to bootstrap from all follow the first trained row."""
         segment, first = sample.segment, self.burn_in + 1
         seen, ahead = map_obs(lambda x: x[:first], segment.obs), map_obs(lambda x: x[first:], segment.obs)
         index = sample.bootstrap - first
@@ -261,9 +269,7 @@ class DQN:
         if segment.legal is not None:
             legal = rows_at(self._actions.legal(segment.legal[first:]), index)
             chooser = chooser.masked_fill(~allow_any_if_none(legal), -torch.inf)
-        return q_goal(
-            head, output, chooser.argmax(-1), sample.returns, sample.discount, self.config.value_rescale
-        )
+        return q_goal(head, output, chooser.argmax(-1), sample.returns, sample.discount, self.config.value_rescale)
 
     def state_dict(self, with_experience: bool = True) -> dict[str, Any]:
         state: dict[str, Any] = {

@@ -45,11 +45,13 @@ class GradientStep:
         self._compiled: Callable[..., tuple[Tensor, Tensor]] | None = None
         if compile:
             if self.flat.data.device.type == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
-                raise SettingError("agent.compile: true needs a C++ compiler (g++ or clang++), and there is none; set it to false")
+                raise SettingError(
+                    "agent.compile: true needs a C++ compiler (g++ or clang++), and there is none; set it to false"
+                )
             self._compiled = torch.compile(self._whole_step, dynamic=False)
 
     def __call__(self, *batch: Any) -> tuple[Tensor, Tensor]:
-        """One step on a minibatch; returns the numbers that the loss reports and the gradient's norm before clipping."""
+        """One step on a minibatch; returns the numbers that the loss reports and the gradient's norm, unclipped."""
         self._num_steps += 1
         # The two bias corrections: m̂ = m / c1 and √v̂ = √v / √c2.
         c1, c2 = 1.0 - BETA1**self._num_steps, 1.0 - BETA2**self._num_steps
@@ -77,11 +79,9 @@ class GradientStep:
         gradients, (_, numbers) = torch.func.grad_and_value(loss, has_aux=True)(self.flat.pieces(data))
         return numbers, self._move(scales, data, mean, square, self.flat.joined(gradients))
 
-    def _move(
-        self, scales: tuple[Any, Any], data: Tensor, mean: Tensor, square: Tensor, grad: Tensor
-    ) -> Tensor:
+    def _move(self, scales: tuple[Any, Any], data: Tensor, mean: Tensor, square: Tensor, grad: Tensor) -> Tensor:
         """Clip the gradient `[P]` and move the parameters; returns the gradient's norm."""
-        norm = torch.linalg.vector_norm(grad)
+        norm: Tensor = torch.linalg.vector_norm(grad)
         grad = grad.mul_((self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0))
         mean.lerp_(grad, 1.0 - BETA1)
         square.mul_(BETA2).addcmul_(grad, grad, value=1.0 - BETA2)

@@ -158,7 +158,7 @@ class PPO:
 
     @torch.no_grad()
     def _values(self, rows: Rows, segment: Segment) -> Tensor:
-        """`[T+1, B]`: values by the weights that acted; one pass over the rollout is cheaper than a value at each step."""
+        """`[T+1, B]`: values by the weights that acted, in one pass, which is cheaper than a value at each step."""
         parts, states = [], []
         for start in range(0, rows.num_segments, self.config.batch_size):
             part = rows.select(slice(start, start + self.config.batch_size))

@@ -18,15 +18,15 @@ def q_goal(
     """What the trained rows are pulled to: values `[L, N]`, quantiles `[L, N, K]` or probabilities `[L, N, Z]`.
 
     `output` is what the target network's head says of the rows to bootstrap from, `action [L, N]` the action chosen
-    there, `returns` and `discount` are `[L, N]`. C51 projects the moved distribution on its atoms (Bellemare et al. 2017).
-    With `rescale` the goal is `h(returns + discount * h⁻¹(bootstrap))` (Pohlen et al. 2018).
+    there, `returns` and `discount` are `[L, N]`. C51 projects the moved distribution on its atoms (Bellemare et al.
+    2017). With `rescale` the goal is `h(returns + discount * h⁻¹(bootstrap))` (Pohlen et al. 2018).
     """
     if isinstance(head, CategoricalQHead):
         assert isinstance(output, Tensor)
         probs = chosen(output, action).exp()
-        return categorical_projection(
-            probs.flatten(0, 1), returns.flatten(), discount.flatten(), head.support
-        ).view_as(probs)
+        return categorical_projection(probs.flatten(0, 1), returns.flatten(), discount.flatten(), head.support).view_as(
+            probs
+        )
     bootstrap = chosen(output.values if isinstance(output, Quantiles) else output, action)
     if bootstrap.dim() > returns.dim():
         returns, discount = returns.unsqueeze(-1), discount.unsqueeze(-1)
@@ -35,14 +35,12 @@ def q_goal(
     return returns + discount * bootstrap
 
 
-def q_loss(
-    head: QHead, output: Tensor | Quantiles, action: Tensor, goal: Tensor, huber: bool
-) -> tuple[Tensor, Tensor]:
+def q_loss(head: QHead, output: Tensor | Quantiles, action: Tensor, goal: Tensor, huber: bool) -> tuple[Tensor, Tensor]:
     """`(loss [L, N], td_error [L, N])` of what the head said of `action [L, N]`; the error has no gradient.
 
     Expected values: squared or Huber error (Mnih et al. 2015). Quantiles: quantile Huber loss (Dabney et al. 2018).
-    C51: cross-entropy to the goal's distribution (Bellemare et al. 2017), which is also its priority (Rainbow: Hessel et
-    al. 2018).
+    C51: cross-entropy to the goal's distribution (Bellemare et al. 2017), which is also its priority (Rainbow: Hessel
+    et al. 2018).
     """
     if isinstance(output, Quantiles):
         predicted = chosen(output.values, action)  # [L, N, K]

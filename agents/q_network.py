@@ -44,7 +44,9 @@ class QNetwork(nn.Module):
         """`obs [T, B, *obs]` to `features [T, B, D]` for the head, and the memory after the last row."""
         return self.backbone(obs if self.norm is None else self.norm(obs), state, is_first)
 
-    def forward(self, obs: Obs, state: State, is_first: Tensor, generator: torch.Generator | None = None) -> Tensor | Quantiles:
+    def forward(
+        self, obs: Obs, state: State, is_first: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor | Quantiles:
         """What the head says of `obs [T, B, *obs]`: `[T, B, A]` values, or the parameters of a distribution."""
         output: Tensor | Quantiles = self.head(self.features(obs, state, is_first)[0], generator)
         return output
@@ -57,7 +59,7 @@ class QNetwork(nn.Module):
 
 
 class EpsilonGreedyPolicy:
-    """Takes the action of highest value, or with probability `epsilon` any legal one. Noisy heads draw new noise each row."""
+    """Takes the action of highest value, or with probability `epsilon` any legal one. Noisy heads draw anew each row."""
 
     def __init__(self, network: QNetwork, actions: JointActions, generator: torch.Generator) -> None:
         self.network, self.actions, self.generator = network, actions, generator

@@ -34,8 +34,8 @@ class Episode:
 class Collector:
     """Owns the environments, the episodes under way and the policy's memory of them.
 
-    Environments follow `AutoresetMode.NEXT_STEP`: after an episode has ended, the next call to `step` ignores the action
-    and gives the first observation of a new episode.
+    Environments follow `AutoresetMode.NEXT_STEP`: after an episode has ended, the next call to `step` ignores the
+    action and gives the first observation of a new episode.
     """
 
     def __init__(self, envs: VectorEnv[Any, Any, Any], policy: Policy, seed: int, state_period: int = 1) -> None:
@@ -148,7 +148,7 @@ class Collector:
 
 
 class _Rows:
-    """The arrays that one segment is written into, row by row; numpy, because its small writes cost a tenth of torch's."""
+    """The arrays that one segment is written into, row by row: numpy, whose small writes cost a tenth of torch's."""
 
     def __init__(self, num_rows: int, num_envs: int, obs: Any, legal: Any) -> None:
         shape = (num_rows + 1, num_envs)
