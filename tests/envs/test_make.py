@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -160,7 +161,7 @@ def test_action_masks_come_out_batched():
 def test_rendering_gives_a_picture_for_each_column():
     envs = make_envs(EnvConfig("triathlon/CueRecall-v0", num_envs=2), render=True)
     envs.reset(seed=0)
-    pictures = envs.render()
+    pictures: Any = envs.render()
     assert len(pictures) == 2
     assert pictures[0].shape == (53, 159, 3)
     cue = int(envs.unwrapped.cue[0])
