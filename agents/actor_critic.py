@@ -121,7 +121,8 @@ class ActorCriticPolicy:
         space = self._action_space
         if isinstance(space, gym.spaces.Box):  # the Gaussian is unbounded; the environment's box is not
             return np.clip(action, space.low, space.high)
-        return action.astype(space.dtype) if self._start is None else np.add(action, self._start)
+        played: np.ndarray = action.astype(space.dtype) if self._start is None else action + self._start
+        return played
 
     def weights(self) -> Tensor:
         return torch.cat([x.detach().reshape(-1).float() for x in self._tensors()])

@@ -59,7 +59,7 @@ class QNetwork(nn.Module):
 
 
 class EpsilonGreedyPolicy:
-    """Takes the action of highest value, or with probability `epsilon` any legal one. Noisy heads draw anew each row."""
+    """Takes the action of highest value, with probability `epsilon` any legal one. Noisy heads draw anew each row."""
 
     def __init__(self, network: QNetwork, actions: JointActions, generator: torch.Generator) -> None:
         self.network, self.actions, self.generator = network, actions, generator
