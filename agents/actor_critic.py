@@ -119,9 +119,11 @@ class ActorCriticPolicy:
 
     def env_action(self, action: np.ndarray) -> np.ndarray:
         space = self._action_space
+        played: np.ndarray
         if isinstance(space, gym.spaces.Box):  # the Gaussian is unbounded; the environment's box is not
-            return np.clip(action, space.low, space.high)
-        played: np.ndarray = action.astype(space.dtype) if self._start is None else action + self._start
+            played = np.clip(action, space.low, space.high)
+        else:
+            played = action.astype(space.dtype) if self._start is None else action + self._start
         return played
 
     def weights(self) -> Tensor:
