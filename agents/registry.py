@@ -9,7 +9,6 @@ from typing import Annotated, Any, TypeAlias
 import gymnasium as gym
 import numpy as np
 import torch
-from annotated_types import Gt
 
 from triathlon.agents.agent import Learner
 from triathlon.networks.errors import SettingError, nearest
@@ -23,7 +22,6 @@ class AgentConfig:
     """Settings that every agent has; each agent's own dataclass adds to them."""
 
     kind: Kind = "ppo"
-    batch_size: Annotated[int, Gt(0), "samples of a minibatch"] = 256
 
 
 @dataclass(frozen=True)

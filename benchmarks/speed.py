@@ -50,7 +50,7 @@ def ours(agent: Any, backbone: Any, num_envs: int, env_id: str = "CartPole-v1") 
     collector = Collector(envs, learner.policy, 1, learner.state_period)
 
     def train(num_steps: int) -> float:
-        torch.set_num_threads(THREADS or default_threads(learner.policy, agent, task))
+        torch.set_num_threads(THREADS or default_threads(learner.policy, task))
         done, start = 0, time.perf_counter()
         while done < num_steps:
             segment = collector.collect(learner.num_rows)

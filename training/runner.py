@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from triathlon.agents.agent import Learner, Metrics, Policy
-from triathlon.agents.registry import AgentConfig, Task, make_learner
+from triathlon.agents.registry import Task, make_learner
 from triathlon.agents.segment import Segment
 from triathlon.envs.make import make_envs
 from triathlon.networks.spaces import has_images
@@ -384,15 +384,19 @@ def pick_device(device: str) -> torch.device:
 
 
 def set_threads(experiment: Experiment, task: Task, policy: Policy) -> None:
-    """CPU threads for PyTorch: as configured, else as many as the work is worth."""
-    torch.set_num_threads(experiment.num_threads or default_threads(policy, experiment.agent, task))
+    """CPU threads for PyTorch: as configured, else as many as the network is worth."""
+    torch.set_num_threads(experiment.num_threads or default_threads(policy, task))
 
 
-def default_threads(policy: Policy, agent: AgentConfig, task: Task) -> int:
-    """One where a minibatch is little work, which only loses by being shared (or a GPU does it), else all cores."""
+def default_threads(policy: Policy, task: Task) -> int:
+    """One for small networks (or where a GPU computes), all cores for large ones and pictures.
+
+    Sharing small operations gains little on an idle machine, and on a busy one threads that wait for each other cost a
+    hundredfold.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    little = policy.weights().numel() * agent.batch_size < LITTLE_WORK and not has_images(task.observation_space)
-    return 1 if little or task.device.type != "cpu" else cores
+    small = policy.weights().numel() < SMALL_NETWORK and not has_images(task.observation_space)
+    return 1 if small or task.device.type != "cpu" else cores
 
 
-LITTLE_WORK = 4_000_000  # parameters times samples of a minibatch
+SMALL_NETWORK = 1_000_000  # parameters
