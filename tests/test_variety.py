@@ -208,7 +208,7 @@ OBSERVATIONS = [
 @pytest.mark.parametrize("obs", OBSERVATIONS)
 @pytest.mark.parametrize("agent", ["ppo", "dqn", "pqn"])
 def test_observations(practise: Practise, agent: str, obs: str) -> None:
-    check(practise(odd(obs=obs), AGENTS[agent], "auto", 100))
+    check(practise(odd(obs=obs), AGENTS[agent], "auto", 60))
 
 
 @pytest.mark.parametrize("obs", ["image and vector", "nested", "multi-discrete"])
@@ -233,13 +233,13 @@ BOXES = ["box", "box of two axes", "box of float64", "box without bounds"]
     ("agent", "action"), [*((a, x) for a in AGENTS for x in DISCRETE), *(("ppo", x) for x in BOXES)]
 )
 def test_actions(practise: Practise, agent: str, action: str) -> None:
-    check(practise(odd(action=action), AGENTS[agent], MLP, 200))
+    check(practise(odd(action=action), AGENTS[agent], MLP, 100))
 
 
 @pytest.mark.parametrize("action", ["discrete", "discrete with start", "multi-discrete", "multi-binary"])
 @pytest.mark.parametrize("agent", AGENTS)
 def test_masks_that_change_each_step_are_never_violated(practise: Practise, agent: str, action: str) -> None:
-    check(practise(odd(action=action, masked=True), AGENTS[agent], MLP, 300))
+    check(practise(odd(action=action, masked=True), AGENTS[agent], MLP, 200))
 
 
 @pytest.mark.parametrize("kind", MEMORIES)
@@ -247,7 +247,7 @@ def test_masks_that_change_each_step_are_never_violated(practise: Practise, agen
 @pytest.mark.parametrize("task", ["RepeatPrevious", "TMaze"])
 def test_memory_tasks(practise: Practise, agent: str, task: str, kind: str) -> None:
     env = {"id": f"triathlon/{task}-v0", "num_envs": 4, "max_episode_steps": 20}
-    check(practise(env, AGENTS[agent], MEMORIES[kind], 150))
+    check(practise(env, AGENTS[agent], MEMORIES[kind], 100))
 
 
 @pytest.mark.parametrize("backbone", ["mlp", "lstm"])
@@ -261,7 +261,7 @@ def test_short_episodes(practise: Practise, agent: str, episodes: dict[str, Any]
     """Half of the rows or more are not played where episodes have one step; a minibatch may have none that is."""
     batches: dict[str, Any] = {"batch_size": 4} if agent in ("ppo", "pqn") else {}
     memory = MLP if backbone == "mlp" else MEMORIES[backbone]
-    check(practise(odd(**episodes), AGENTS[agent] | batches, memory, 150))
+    check(practise(odd(**episodes), AGENTS[agent] | batches, memory, 100))
 
 
 @pytest.mark.parametrize("num_envs", [1, 7])
@@ -269,7 +269,7 @@ def test_short_episodes(practise: Practise, agent: str, episodes: dict[str, Any]
 @pytest.mark.parametrize("backbone", ["mlp", "gru"])
 def test_numbers_of_environments(practise: Practise, agent: str, num_envs: int, backbone: str) -> None:
     memory = MLP if backbone == "mlp" else MEMORIES[backbone]
-    check(practise(odd(num_envs), AGENTS[agent], memory, 200))
+    check(practise(odd(num_envs), AGENTS[agent], memory, 120))
 
 
 @pytest.mark.parametrize("agent", AGENTS)

@@ -24,7 +24,7 @@ DQN = {
     "learning_starts": 64,
     "train_period": 8,
     "gradient_steps": 2,
-    "target_period": 50,
+    "target_period": 25,
     "batch_size": 64,
     "buffer_size": 2000,
     "exploration_fraction": 0.5,
@@ -44,7 +44,7 @@ STATELESS = [name for name in PROBES if name not in ("ProbeContinuous", "ProbeMe
 SEQUENCES = DQN | {"segment_length": 6, "burn_in": 4, "batch_size": 32, "train_period": 10, "n_step": 2}
 MEMORY_AGENTS: dict[str, tuple[dict[str, Any], int]] = {
     "ppo": (PPO, 5000),
-    "dqn": (SEQUENCES, 2500),
+    "dqn": (SEQUENCES, 1600),
     "pqn": (PQN | {"exploration_fraction": 0.5, "final_epsilon": 0.0, "q_lambda": 0.9}, 5000),
 }
 MEMORIES = {
@@ -94,14 +94,20 @@ def env(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", STATELESS)
-@pytest.mark.parametrize(("agent", "backbone"), [(PPO, MLP), (DQN, MLP), (PQN, NORMED)], ids=["ppo", "dqn", "pqn"])
-def test_values_and_actions_of_probes(practise: Practise, agent: dict[str, Any], backbone: Any, name: str) -> None:
-    check(practise(env(name), agent, backbone, 3000).play(), name)
+@pytest.mark.parametrize(
+    ("agent", "backbone", "num_steps"),
+    [(PPO, MLP, 2000), (DQN, MLP, 1600), (PQN, NORMED, 3000)],
+    ids=["ppo", "dqn", "pqn"],
+)
+def test_values_and_actions_of_probes(
+    practise: Practise, agent: dict[str, Any], backbone: Any, num_steps: int, name: str
+) -> None:
+    check(practise(env(name), agent, backbone, num_steps).play(), name, 0.15)
 
 
 @pytest.mark.parametrize("std", ["free", "state"])
 def test_ppo_finds_the_best_number(practise: Practise, std: str) -> None:
-    practice = practise(env("ProbeContinuous"), PPO | {"std": std, "learning_rate": 3e-3}, MLP, 5000).play()
+    practice = practise(env("ProbeContinuous"), PPO | {"std": std, "learning_rate": 3e-3}, MLP, 4000).play()
     assert practice.score() == pytest.approx(1.0, abs=0.05)
 
 
@@ -116,9 +122,9 @@ def test_memory_of_probes(practise: Practise, agent: str, kind: str) -> None:
 @pytest.mark.parametrize("agent", [PPO, DQN], ids=["ppo", "dqn"])
 def test_without_memory_the_memory_probe_is_chance(practise: Practise, agent: dict[str, Any]) -> None:
     """Its best value is 0: an agent that scored more would see what it must not."""
-    practice = practise(env("ProbeMemory"), agent, MLP, 2500).play()
+    practice = practise(env("ProbeMemory"), agent, MLP, 2000).play()
     obs, *_ = known("ProbeMemory")
-    assert learned(practice.learner, obs).abs().max() < 0.35
+    assert learned(practice.learner, obs).abs().max() < 0.45
 
 
 VARIANTS: dict[str, tuple[str, dict[str, Any], Any]] = {
@@ -157,7 +163,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], Any]] = {
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_each_part_of_dqn_learns(practise: Practise, variant: str) -> None:
     name, settings, backbone = VARIANTS[variant]
-    practice = practise(env(name), DQN | settings, backbone, 3000).play()
+    practice = practise(env(name), DQN | settings, backbone, 2000).play()
     if settings.get("value_rescale"):  # what is learned is h(Q)
         assert practice.score() == BEST_RETURN[name]
         if name == "ProbeTimeLimit":
