@@ -21,7 +21,7 @@ from triathlon.agents.joint_actions import JointActions
 from triathlon.agents.q_losses import chosen, q_goal, q_loss, rows_at
 from triathlon.agents.q_network import EpsilonGreedyPolicy, QNetwork
 from triathlon.agents.randomness import initialisation, torch_generator
-from triathlon.agents.registry import AgentConfig, Task
+from triathlon.agents.registry import AgentConfig, Kind, Task
 from triathlon.agents.replay import Replay, Sample
 from triathlon.agents.reward_scaling import RewardScaler
 from triathlon.agents.segment import Segment
@@ -39,7 +39,7 @@ Fraction = Annotated[float, Ge(0), Le(1)]
 class DQNConfig(AgentConfig):
     """Settings of DQN. Periods and budgets count environment steps, of all environments together."""
 
-    kind: str = "dqn"
+    kind: Kind = "dqn"
     learning_rate: Annotated[float, Gt(0), "Adam's step size"] = 1e-4
     anneal_learning_rate: Annotated[bool, "bring the learning rate linearly to zero over the run"] = False
     adam_eps: Annotated[float, Gt(0), "Adam's epsilon"] = 1e-8
@@ -162,7 +162,7 @@ class DQN:
         self._num_steps += num_new
         self._schedule()
         if self._num_steps < config.learning_starts or not self.replay.num_sampleable:
-            return {"epsilon": self.policy.epsilon}
+            return {"rollout/exploration_rate": self.policy.epsilon}
         self._owed += num_new * config.gradient_steps / config.train_period
         metrics: Metrics = {}
         while self._owed >= 1.0:
@@ -172,7 +172,7 @@ class DQN:
         if config.tau == 1.0 and self._num_steps >= self._next_target_update:
             self._next_target_update = self._num_steps + config.target_period
             self._flat_target.load(self.step.flat.data)
-        return metrics | {"epsilon": self.policy.epsilon, "n_updates": float(self._num_updates)}
+        return metrics | {"rollout/exploration_rate": self.policy.epsilon, "n_updates": float(self._num_updates)}
 
     def _remember(self, segment: Segment) -> None:
         if self.network.norm is not None:

@@ -17,7 +17,7 @@ from triathlon.agents.agent import Metrics
 from triathlon.agents.gradient_step import GradientStep, may_compile
 from triathlon.agents.minibatches import Rows, cut, default_segment_length, fold, shuffled, unfold
 from triathlon.agents.randomness import initialisation, torch_generator
-from triathlon.agents.registry import AgentConfig, Task
+from triathlon.agents.registry import AgentConfig, Kind, Task
 from triathlon.agents.returns import explained_variance, gae
 from triathlon.agents.reward_scaling import RewardScaler
 from triathlon.agents.segment import Segment
@@ -31,7 +31,7 @@ from triathlon.networks.spaces import has_images
 class PPOConfig(AgentConfig):
     """Settings of PPO. Defaults are those of Stable-Baselines3 where it has them."""
 
-    kind: str = "ppo"
+    kind: Kind = "ppo"
     learning_rate: Annotated[float, Gt(0), "Adam's step size"] = 3e-4
     anneal_learning_rate: Annotated[bool, "bring the learning rate linearly to zero over the run"] = False
     adam_eps: Annotated[float, Gt(0), "Adam's epsilon"] = 1e-5

@@ -47,7 +47,7 @@ def goal(practice: Any, legal: list[bool] | None = None, terminated: bool = Fals
             legal=None if legal is None else torch.tensor([[[True] * 3], [legal]]),
         )
     )
-    return practice.learner._goal(practice.learner.replay.sample(1)).item()
+    return float(practice.learner._goal(practice.learner.replay.sample(1)))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_epsilon_falls_linearly_and_stays(practise: Practise) -> None:
     seen = {}
     for _ in range(100):
         practice.play(1)
-        seen[practice.num_steps] = practice.metrics[-1]["epsilon"]
+        seen[practice.num_steps] = practice.metrics[-1]["rollout/exploration_rate"]
     assert [seen[n] for n in (10, 25, 50, 75)] == pytest.approx([0.82, 0.55, 0.1, 0.1])
 
 

@@ -40,7 +40,7 @@ def test_multi_binary() -> None:
     "space",
     [
         spaces.Discrete(5, start=3),
-        spaces.MultiDiscrete([[2, 3], [1, 4]]),
+        spaces.MultiDiscrete(np.array([[2, 3], [1, 4]])),
         spaces.MultiBinary((2, 3)),
         spaces.MultiDiscrete([3, 2], dtype=np.int32),
     ],

@@ -237,7 +237,7 @@ def test_priority_of_a_sequence_and_of_what_was_overwritten() -> None:
     replay = make(capacity=6, prioritized=True, priority_exponent=1.0, length=2, contiguous=True)
     replay.add(simple(0, [1, 0, 0, 0]))  # starts 0 and 1
     sample = replay.sample(40)
-    is_zero = sample.segment.obs[0] == 0
+    is_zero: Any = sample.segment.obs[0] == 0
     td_error = torch.where(is_zero, torch.tensor([[4.0], [2.0]]), torch.tensor([[1.0], [7.0]]))
     # .9*4 + .1*3 = 3.9; of the second only the first row counts: 1
     mask = torch.stack([torch.ones_like(is_zero), is_zero])

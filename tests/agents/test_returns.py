@@ -144,7 +144,7 @@ def test_against_loops(
                 advantage[t, b] += gamma * lambda_ * advantage[t + 1, b]
                 returns[t, b] += gamma * lambda_ * (returns[t + 1, b] - next_value)
     tensors = [torch.from_numpy(x) for x in (reward, value, terminated, is_first)]
-    found = gae(*tensors, gamma, lambda_)
+    found = gae(tensors[0], tensors[1], tensors[2], tensors[3], gamma, lambda_)
     np.testing.assert_allclose(found, advantage, rtol=1e-4, atol=1e-5)
     found = lambda_returns(tensors[0], tensors[1][1:], tensors[2], tensors[3], gamma, lambda_)
     np.testing.assert_allclose(found, returns, rtol=1e-4, atol=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,10 @@ class Adder:
 
 
 def collector(*envs: gym.Env, period: int = 1) -> Collector:
-    vector = SyncVectorEnv([lambda env=env: env for env in envs], autoreset_mode=AutoresetMode.NEXT_STEP)
+    def making(env: gym.Env) -> Callable[[], gym.Env]:
+        return lambda: env
+
+    vector = SyncVectorEnv([making(env) for env in envs], autoreset_mode=AutoresetMode.NEXT_STEP)
     return Collector(vector, Adder(), seed=0, state_period=period)  # type: ignore[arg-type]
 
 

@@ -138,7 +138,7 @@ def test_a_run_cut_at_a_checkpoint_goes_on_to_the_bit(
     class Killed(BaseException):
         pass
 
-    saves = []
+    saves: list[Path] = []
     save = checkpoint.save
 
     def dying(path: Path, state: dict[str, Any]) -> None:
