@@ -56,10 +56,7 @@ def cut(segment: Segment, length: int) -> Rows:
     Raises:
         SettingError: T is not a multiple of `length`.
     """
-    if segment.num_rows % length:
-        raise SettingError(
-            f"agent.segment_length: {length} does not divide the {segment.num_rows} rows of a rollout (agent.num_steps)"
-        )
+    check_divides(length, segment.num_rows)
 
     def folded(x: Tensor) -> Tensor:
         return fold(x[: segment.num_rows], length)
@@ -102,6 +99,21 @@ def shuffled(rows: Rows, num_minibatches: int, generator: torch.Generator) -> It
         yield dealt.select(slice(start, stop))
 
 
-def default_segment_length(num_rows: int, remembers: bool) -> int:
-    """1 without a memory; with one, the longest stretch up to 16 rows that divides a rollout of `num_rows`."""
-    return max(s for s in range(1, 17) if num_rows % s == 0) if remembers else 1
+def segment_length(wanted: int | None, num_steps: int, remembers: bool) -> int:
+    """Rows of a training segment: as wanted; else 1 without a memory, the most up to 16 that divide a rollout with one.
+
+    Raises:
+        SettingError: the wanted length does not divide the `num_steps` rows of a rollout.
+    """
+    if wanted is None:
+        return max(s for s in range(1, 17) if num_steps % s == 0) if remembers else 1
+    check_divides(wanted, num_steps)
+    return wanted
+
+
+def check_divides(length: int, num_steps: int) -> None:
+    """Raises SettingError where a rollout of `num_steps` rows cannot be cut into segments of `length`."""
+    if num_steps % length:
+        raise SettingError(
+            f"agent.segment_length: {length} does not divide the {num_steps} rows of a rollout (agent.num_steps)"
+        )

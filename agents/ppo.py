@@ -15,7 +15,7 @@ from torch import Tensor
 from triathlon.agents.actor_critic import ActorCritic, ActorCriticPolicy
 from triathlon.agents.agent import Metrics
 from triathlon.agents.gradient_step import GradientStep, may_compile
-from triathlon.agents.minibatches import Rows, cut, default_segment_length, fold, shuffled, unfold
+from triathlon.agents.minibatches import Rows, cut, fold, segment_length, shuffled, unfold
 from triathlon.agents.randomness import initialisation, torch_generator
 from triathlon.agents.registry import AgentConfig, Kind, Task
 from triathlon.agents.returns import explained_variance, gae
@@ -107,7 +107,7 @@ class PPO:
         )
         self.policy = ActorCriticPolicy(self.network, task.action_space, torch_generator(act_seed, task.device))
         self.num_rows = config.num_steps
-        self.segment_length = config.segment_length or default_segment_length(config.num_steps, remembers)
+        self.segment_length = segment_length(config.segment_length, config.num_steps, remembers)
         self.state_period = self.segment_length
         self.reward_scaler = RewardScaler(task.num_envs, config.gamma) if config.normalize_reward else None
         self._shuffle = torch_generator(shuffle_seed, torch.device("cpu"))

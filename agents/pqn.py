@@ -15,7 +15,7 @@ from torch import Tensor
 from triathlon.agents.agent import Metrics
 from triathlon.agents.gradient_step import GradientStep, may_compile
 from triathlon.agents.joint_actions import JointActions
-from triathlon.agents.minibatches import cut, default_segment_length, fold, shuffled
+from triathlon.agents.minibatches import cut, fold, segment_length, shuffled
 from triathlon.agents.q_losses import chosen
 from triathlon.agents.q_network import EpsilonGreedyPolicy, QNetwork
 from triathlon.agents.randomness import initialisation, torch_generator
@@ -84,7 +84,7 @@ class PQN:
         )
         self.policy = EpsilonGreedyPolicy(self.network, actions, torch_generator(act_seed, task.device))
         self.num_rows = config.num_steps
-        self.segment_length = config.segment_length or default_segment_length(config.num_steps, remembers)
+        self.segment_length = segment_length(config.segment_length, config.num_steps, remembers)
         self.state_period = self.segment_length
         self.reward_scaler = RewardScaler(task.num_envs, config.gamma) if config.normalize_reward else None
         self._actions, self._device = actions, task.device

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triathlon.agents.minibatches import cut, default_segment_length, fold, shuffled, unfold
+from triathlon.agents.minibatches import cut, fold, segment_length, shuffled, unfold
 from triathlon.agents.segment import Segment
 from triathlon.networks.errors import SettingError
 
@@ -67,5 +67,5 @@ def test_what_does_not_divide_is_refused() -> None:
 
 
 def test_default_lengths() -> None:
-    assert [default_segment_length(n, remembers=True) for n in (128, 20, 17, 7)] == [16, 10, 1, 7]
-    assert default_segment_length(128, remembers=False) == 1
+    assert [segment_length(None, n, remembers=True) for n in (128, 20, 17, 7)] == [16, 10, 1, 7]
+    assert segment_length(None, 128, remembers=False) == 1
