@@ -21,7 +21,7 @@ from triathlon.agents.joint_actions import JointActions
 from triathlon.agents.q_losses import chosen, q_goal, q_loss, rows_at
 from triathlon.agents.q_network import EpsilonGreedyPolicy, QNetwork
 from triathlon.agents.randomness import initialisation, torch_generator
-from triathlon.agents.registry import AgentConfig, Kind, Task
+from triathlon.agents.registry import AgentConfig, Kind, Task, refuse_unread
 from triathlon.agents.replay import Replay, Sample
 from triathlon.agents.reward_scaling import RewardScaler
 from triathlon.agents.segment import Segment
@@ -88,6 +88,12 @@ class DQN:
             raise SettingError(
                 "agent.value_rescale: c51 fixes its returns on atoms and cannot rescale them; use head.kind qr or iqn"
             )
+        if not config.prioritized:
+            refuse_unread(config, ("priority_exponent", "priority_beta", "priority_eta"), "agent.prioritized is true")
+        if config.tau < 1.0:
+            refuse_unread(config, ("target_period",), "agent.tau is 1")
+        if config.head.kind != "expected":
+            refuse_unread(config, ("loss",), "agent.head.kind is expected")
         with initialisation(init_seed):
             self.network = QNetwork(
                 task.observation_space, actions.num_actions, backbone, config.head, config.normalize_obs

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import gymnasium as gym
 import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
@@ -17,7 +18,7 @@ from triathlon.agents.agent import Metrics
 from triathlon.agents.gradient_step import GradientStep, may_compile
 from triathlon.agents.minibatches import Rows, cut, fold, segment_length, shuffled, unfold
 from triathlon.agents.randomness import initialisation, torch_generator
-from triathlon.agents.registry import AgentConfig, Kind, Task
+from triathlon.agents.registry import AgentConfig, Kind, Task, refuse_unread
 from triathlon.agents.returns import explained_variance, gae
 from triathlon.agents.reward_scaling import RewardScaler
 from triathlon.agents.segment import Segment
@@ -86,6 +87,8 @@ class PPO:
         init_seed, act_seed, shuffle_seed = task.seed.spawn(3)
         space = task.observation_space
         share = config.share_backbone
+        if not isinstance(task.action_space, gym.spaces.Box):
+            refuse_unread(config, ("std", "log_std_init"), f"actions are a Box, and they are {task.action_space}")
         with initialisation(init_seed):
             self.network = ActorCritic(
                 space,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, TypeAlias
 
 import gymnasium as gym
@@ -63,6 +63,14 @@ def config_class(kind: str) -> type[AgentConfig]:
     """The settings dataclass of a kind (the learner's `Config`)."""
     cls: type[AgentConfig] = learner_class(kind).Config
     return cls
+
+
+def refuse_unread(config: AgentConfig, names: tuple[str, ...], unless: str) -> None:
+    """Raises SettingError if one of these settings was changed although, as things stand, nothing reads it."""
+    defaults = {field.name: field.default for field in fields(config)}
+    for name in names:
+        if getattr(config, name) != defaults[name]:
+            raise SettingError(f"agent.{name} is {getattr(config, name)!r}, but nothing reads it unless {unless}")
 
 
 def make_learner(config: AgentConfig, backbone: BackboneConfig, task: Task) -> Learner:

@@ -186,6 +186,22 @@ TRAIN: dict[str, tuple[str, tuple[str, ...]]] = {
         f"{DQN}{FAULT}'{{fault: mask}}'",
         ("faulty_env:Faulty", "action_mask", "3", "2"),
     ),
+    "a priority without prioritised replay": (
+        f"{DQN}--agent.priority-beta 0.5",
+        ("agent.priority_beta is 0.5", "nothing reads it unless agent.prioritized is true"),
+    ),
+    "a target period beside tau": (
+        f"{DQN}--agent.tau 0.01 --agent.target-period 5",
+        ("agent.target_period is 5", "nothing reads it unless agent.tau is 1"),
+    ),
+    "a loss for distributions": (
+        f"{DQN}--agent.head.kind qr --agent.loss mse",
+        ("agent.loss is 'mse'", "nothing reads it unless agent.head.kind is expected"),
+    ),
+    "a deviation for discrete actions": (
+        "--agent.log-std-init -1",
+        ("agent.log_std_init is -1.0", "nothing reads it unless actions are a Box"),
+    ),
     "a value that is not YAML": ("--env.kwargs '{a'", ("--env.kwargs", "not YAML")),
     "a root that is a file": ("--root tiny.yaml", ("root: ", "tiny.yaml")),
 }

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from triathlon.agents.dqn import DQNConfig
 from triathlon.envs.probes import PROBES
 
 Practise = Callable[..., Any]
@@ -130,7 +131,7 @@ def test_without_memory_the_memory_probe_is_chance(practise: Practise, agent: di
 VARIANTS: dict[str, tuple[str, dict[str, Any], Any]] = {
     "double": ("ProbePolicy", {"double": True}, MLP),
     "n-step": ("ProbeDiscount", {"n_step": 3}, MLP),
-    "soft target": ("ProbeDiscount", {"tau": 0.05}, MLP),
+    "soft target": ("ProbeDiscount", {"tau": 0.05, "target_period": DQNConfig.target_period}, MLP),
     "mse": ("ProbeTimeLimit", {"loss": "mse"}, MLP),
     "prioritized": ("ProbeMask", {"prioritized": True}, MLP),
     "dueling": ("ProbePolicy", {"head": {"dueling": True}}, MLP),
