@@ -50,11 +50,16 @@ def image_size(space: Space[Any]) -> tuple[int, int] | None:
 
 def has_images(space: Space[Any]) -> bool:
     """Is the space a Box of pictures, or a Dict or Tuple with one in it?"""
-    if isinstance(space, spaces.Dict):
-        return any(has_images(child) for child in space.spaces.values())
-    if isinstance(space, spaces.Tuple):
-        return any(has_images(child) for child in space.spaces)
-    return image_size(space) is not None
+    return num_pixels(space) > 0
+
+
+def num_pixels(space: Space[Any]) -> int:
+    """Height times width of the largest picture in the space, 0 if there is none."""
+    if isinstance(space, (spaces.Dict, spaces.Tuple)):
+        children = space.spaces.values() if isinstance(space, spaces.Dict) else space.spaces
+        return max(map(num_pixels, children), default=0)
+    height, width = image_size(space) or (0, 0)
+    return height * width
 
 
 def pixel_scale(space: spaces.Box) -> float:

@@ -22,7 +22,7 @@ from triathlon.agents.agent import Learner, Metrics, Policy
 from triathlon.agents.registry import Task, make_learner
 from triathlon.agents.segment import Segment
 from triathlon.envs.make import make_envs
-from triathlon.networks.spaces import has_images
+from triathlon.networks.spaces import num_pixels
 from triathlon.training import checkpoint, video
 from triathlon.training.collector import Collector, Episode
 from triathlon.training.config import Experiment, dump
@@ -395,8 +395,9 @@ def default_threads(policy: Policy, task: Task) -> int:
     hundredfold.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    small = policy.weights().numel() < SMALL_NETWORK and not has_images(task.observation_space)
+    small = policy.weights().numel() < SMALL_NETWORK and num_pixels(task.observation_space) < SMALL_PICTURE
     return 1 if small or task.device.type != "cpu" else cores
 
 
 SMALL_NETWORK = 1_000_000  # parameters
+SMALL_PICTURE = 64 * 64  # pixels
