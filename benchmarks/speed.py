@@ -35,7 +35,7 @@ def ours(agent: Any, backbone: Any, num_envs: int, env_id: str = "CartPole-v1") 
     from triathlon.agents.registry import Task, make_learner
     from triathlon.envs import EnvConfig, make_envs
     from triathlon.training.collector import Collector
-    from triathlon.training.runner import default_threads
+    from triathlon.training.machine import default_threads
 
     envs = make_envs(EnvConfig(env_id, num_envs))
     task = Task(

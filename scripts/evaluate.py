@@ -12,8 +12,9 @@ from triathlon.scripts.main import guarded
 from triathlon.scripts.score import summary, write_score
 from triathlon.training.errors import RunError
 from triathlon.training.evaluate import evaluate
+from triathlon.training.restoring import load_policy
 from triathlon.training.run_folder import RunFolder, open_run
-from triathlon.training.runner import JUDGING_ENVS, JUDGING_SEED, load_policy
+from triathlon.training.runner import JUDGING_ENVS, JUDGING_SEED
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,7 +18,7 @@ from triathlon.scripts.main import guarded
 from triathlon.training import video
 from triathlon.training.errors import RunError
 from triathlon.training.evaluate import Evaluation, evaluate, film
-from triathlon.training.runner import load_policy
+from triathlon.training.restoring import load_policy
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections import deque
@@ -13,23 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from torch import Tensor
 
-from triathlon.agents.agent import Learner, Metrics, Policy
+from triathlon.agents.agent import Metrics
 from triathlon.agents.registry import Task, make_learner
 from triathlon.agents.segment import Segment
 from triathlon.envs.make import make_envs
-from triathlon.networks.spaces import num_pixels
 from triathlon.training import checkpoint, video
 from triathlon.training.collector import Collector, Episode
 from triathlon.training.config import Experiment, dump
 from triathlon.training.errors import RunError
 from triathlon.training.evaluate import evaluate, film
 from triathlon.training.logger import Logger
+from triathlon.training.machine import pick_device, set_threads
 from triathlon.training.progress import Progress
+from triathlon.training.restoring import load_checkpoint, restore_learner
 from triathlon.training.schema import to_mapping
 
 # Seeds of evaluations, far from those of training (below 2**31); choosing the best checkpoint and judging it differ.
@@ -77,7 +76,7 @@ class Run:
             device=self.device,
         )
         self.learner = make_learner(experiment.agent, experiment.backbone, self.task)
-        set_threads(experiment, self.task, self.learner.policy)
+        set_threads(experiment.num_threads, self.learner.policy, self.task)
         self.collector = Collector(self.envs, self.learner.policy, self._next_env_seed(), self.learner.state_period)
         self.num_steps, self.best_score, self.seconds = 0, -np.inf, 0.0
         self.recent: deque[Episode] = deque(maxlen=100)
@@ -317,87 +316,3 @@ class Due:
             return False
         self._next += self.period * ((num_steps - self._next) // self.period + 1)
         return True
-
-
-def load_checkpoint(path: Path, experiment: Experiment) -> dict[str, Any]:
-    """The state in a checkpoint of this experiment's environment.
-
-    Raises:
-        RunError: no such file, damaged, or a checkpoint of another environment.
-    """
-    state = checkpoint.load(path)
-    if state.get("env") != experiment.env.id:
-        raise RunError(
-            f"{path} is a checkpoint of {state.get('env', 'something that is no agent')}, "
-            f"not of {experiment.env.id} (env.id)"
-        )
-    return state
-
-
-def restore_learner(learner: Learner, state: dict[str, Any], path: Path) -> None:
-    """Give a learner what a checkpoint holds of it.
-
-    Raises:
-        RunError: the checkpoint is of a learner with other settings.
-    """
-    try:
-        learner.load_state_dict(state["learner"])
-    except (RuntimeError, LookupError, TypeError, ValueError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        problem = lines[1] if len(lines) > 1 else lines[0]
-        raise RunError(
-            f"{path} does not fit the settings of agent and backbone, which are not those it was saved with: "
-            f"{problem if len(problem) <= 160 else problem[:159] + '…'}"
-        ) from error
-
-
-def load_policy(path: Path, experiment: Experiment) -> Policy:
-    """The policy of a checkpoint, ready to act on the experiment's device."""
-    device = pick_device(experiment.device)
-    with closing(make_envs(experiment.env, 1)) as envs:
-        task = Task(
-            observation_space=envs.single_observation_space,
-            action_space=envs.single_action_space,
-            num_envs=experiment.env.num_envs,
-            total_steps=experiment.total_steps,
-            seed=np.random.SeedSequence(experiment.seed),
-            device=device,
-        )
-    learner = make_learner(experiment.agent, experiment.backbone, task)
-    set_threads(experiment, task, learner.policy)
-    restore_learner(learner, load_checkpoint(path, experiment), path)
-    return learner.policy
-
-
-def pick_device(device: str) -> torch.device:
-    """The device that a configuration names; `auto` is a GPU if there is one.
-
-    Raises:
-        RunError: the named device is not there.
-    """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    there: dict[str, Callable[[], bool]] = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
-    if device in there and not there[device]():
-        raise RunError(f"device: this machine has no '{device}' that PyTorch can use; set device: cpu or auto")
-    return torch.device(device)
-
-
-def set_threads(experiment: Experiment, task: Task, policy: Policy) -> None:
-    """CPU threads for PyTorch: as configured, else as many as the network is worth."""
-    torch.set_num_threads(experiment.num_threads or default_threads(policy, task))
-
-
-def default_threads(policy: Policy, task: Task) -> int:
-    """One for small networks (or where a GPU computes), all cores for large ones and pictures.
-
-    Sharing small operations gains little on an idle machine, and on a busy one threads that wait for each other cost a
-    hundredfold.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    small = policy.weights().numel() < SMALL_NETWORK and num_pixels(task.observation_space) < SMALL_PICTURE
-    return 1 if small or task.device.type != "cpu" else cores
-
-
-SMALL_NETWORK = 1_000_000  # parameters
-SMALL_PICTURE = 64 * 64  # pixels

@@ -20,7 +20,9 @@ from torch import Tensor
 from triathlon.training import checkpoint
 from triathlon.training.config import Experiment, dump, from_mapping
 from triathlon.training.errors import RunError
-from triathlon.training.runner import Due, load_checkpoint, pick_device, train
+from triathlon.training.machine import pick_device
+from triathlon.training.restoring import load_checkpoint
+from triathlon.training.runner import Due, train
 
 QUIET = {
     "evaluation": {"final_episodes": 0, "video": False},

@@ -1,0 +1,47 @@
+"""What a run takes of the machine: a device, and CPU threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import torch
+
+from triathlon.agents.agent import Policy
+from triathlon.agents.registry import Task
+from triathlon.networks.spaces import num_pixels
+from triathlon.training.errors import RunError
+
+
+def pick_device(device: str) -> torch.device:
+    """The device that a configuration names; `auto` is a GPU if there is one.
+
+    Raises:
+        RunError: the named device is not there.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    there: dict[str, Callable[[], bool]] = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    if device in there and not there[device]():
+        raise RunError(f"device: this machine has no '{device}' that PyTorch can use; set device: cpu or auto")
+    return torch.device(device)
+
+
+def set_threads(configured: int | None, policy: Policy, task: Task) -> None:
+    """CPU threads for PyTorch: as configured, else as many as the network is worth."""
+    torch.set_num_threads(configured or default_threads(policy, task))
+
+
+def default_threads(policy: Policy, task: Task) -> int:
+    """One for small networks (or where a GPU computes), all cores for large ones and pictures.
+
+    Sharing small operations gains little on an idle machine, and on a busy one threads that wait for each other cost a
+    hundredfold.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    small = policy.weights().numel() < SMALL_NETWORK and num_pixels(task.observation_space) < SMALL_PICTURE
+    return 1 if small or task.device.type != "cpu" else cores
+
+
+SMALL_NETWORK = 1_000_000  # parameters
+SMALL_PICTURE = 64 * 64  # pixels

@@ -1,0 +1,67 @@
+"""From a checkpoint back to a learner or a policy."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from triathlon.agents.agent import Learner, Policy
+from triathlon.agents.registry import Task, make_learner
+from triathlon.envs.make import make_envs
+from triathlon.training import checkpoint
+from triathlon.training.config import Experiment
+from triathlon.training.errors import RunError
+from triathlon.training.machine import pick_device, set_threads
+
+
+def load_checkpoint(path: Path, experiment: Experiment) -> dict[str, Any]:
+    """The state in a checkpoint of this experiment's environment.
+
+    Raises:
+        RunError: no such file, damaged, or a checkpoint of another environment.
+    """
+    state = checkpoint.load(path)
+    if state.get("env") != experiment.env.id:
+        raise RunError(
+            f"{path} is a checkpoint of {state.get('env', 'something that is no agent')}, "
+            f"not of {experiment.env.id} (env.id)"
+        )
+    return state
+
+
+def restore_learner(learner: Learner, state: dict[str, Any], path: Path) -> None:
+    """Give a learner what a checkpoint holds of it.
+
+    Raises:
+        RunError: the checkpoint is of a learner with other settings.
+    """
+    try:
+        learner.load_state_dict(state["learner"])
+    except (RuntimeError, LookupError, TypeError, ValueError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        problem = lines[1] if len(lines) > 1 else lines[0]
+        raise RunError(
+            f"{path} does not fit the settings of agent and backbone, which are not those it was saved with: "
+            f"{problem if len(problem) <= 160 else problem[:159] + '…'}"
+        ) from error
+
+
+def load_policy(path: Path, experiment: Experiment) -> Policy:
+    """The policy of a checkpoint, ready to act on the experiment's device."""
+    device = pick_device(experiment.device)
+    with closing(make_envs(experiment.env, 1)) as envs:
+        task = Task(
+            observation_space=envs.single_observation_space,
+            action_space=envs.single_action_space,
+            num_envs=experiment.env.num_envs,
+            total_steps=experiment.total_steps,
+            seed=np.random.SeedSequence(experiment.seed),
+            device=device,
+        )
+    learner = make_learner(experiment.agent, experiment.backbone, task)
+    set_threads(experiment.num_threads, learner.policy, task)
+    restore_learner(learner, load_checkpoint(path, experiment), path)
+    return learner.policy
