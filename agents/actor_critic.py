@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from triathlon.agents.agent import Decision
-from triathlon.networks.backbone import Obs, State, device_of, map_obs
+from triathlon.agents.network_policy import NetworkPolicy
+from triathlon.networks.backbone import Obs, State
 from triathlon.networks.distributions import ActionDistribution, StdKind, make_policy_head
 from triathlon.networks.heads import ValueHead
 from triathlon.networks.normalization import ObsNorm
@@ -89,15 +90,14 @@ class ActorCritic(nn.Module):
         return self.value_head(features), after
 
 
-class ActorCriticPolicy:
+class ActorCriticPolicy(NetworkPolicy):
     """Acts with an `ActorCritic`: samples, or takes the mode when asked to be deterministic."""
 
     def __init__(self, network: ActorCritic, action_space: gym.Space[Any], generator: torch.Generator) -> None:
+        super().__init__(network, generator)
         self.network = network
-        self.generator = generator
         self._action_space = action_space
         self._start = getattr(action_space, "start", None)  # Discrete and MultiDiscrete may count from elsewhere than 0
-        self._device = device_of(network)
 
     def initial_state(self, batch_size: int) -> State:
         return self.network.initial_state(batch_size)
@@ -106,12 +106,8 @@ class ActorCriticPolicy:
     def act(
         self, obs: Obs, state: State, is_first: Tensor, legal: Tensor | None = None, deterministic: bool = False
     ) -> Decision:
-        if self._device.type != "cpu":
-            obs, is_first = map_obs(self._send, obs), self._send(is_first)
-            legal = None if legal is None else self._send(legal)
-        row = map_obs(lambda x: x.unsqueeze(0), obs)
-        legal = None if legal is None else legal.unsqueeze(0)
-        distribution, state = self.network.act(row, state, is_first.unsqueeze(0), legal)
+        obs, is_first, legal = self._as_rows(obs, is_first, legal)
+        distribution, state = self.network.act(obs, state, is_first, legal)
         if deterministic:
             return Decision(distribution.mode()[0], state)
         action, log_prob = distribution.sample_with_log_prob(self.generator)
@@ -125,18 +121,3 @@ class ActorCriticPolicy:
         else:
             played = action.astype(space.dtype) if self._start is None else action + self._start
         return played
-
-    def weights(self) -> Tensor:
-        return torch.cat([x.detach().reshape(-1).float() for x in self._tensors()])
-
-    def load_weights(self, weights: Tensor) -> None:
-        tensors = self._tensors()
-        with torch.no_grad():
-            for x, part in zip(tensors, weights.split([x.numel() for x in tensors]), strict=True):
-                x.copy_(part.view(x.shape))
-
-    def _tensors(self) -> list[Tensor]:
-        return [*self.network.parameters(), *self.network.buffers()]
-
-    def _send(self, x: Tensor) -> Tensor:
-        return x.to(self._device, non_blocking=True)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from triathlon.agents.agent import Decision
 from triathlon.agents.joint_actions import JointActions
-from triathlon.networks.backbone import Obs, State, device_of, map_obs
+from triathlon.agents.network_policy import NetworkPolicy
+from triathlon.networks.backbone import Obs, State
 from triathlon.networks.heads import QHeadConfig, Quantiles, make_q_head
 from triathlon.networks.normalization import ObsNorm
 from triathlon.networks.registry import BackboneConfig, make_backbone
@@ -58,13 +59,13 @@ class QNetwork(nn.Module):
         return self.backbone.advance(obs if self.norm is None else self.norm(obs), state, is_first)
 
 
-class EpsilonGreedyPolicy:
+class EpsilonGreedyPolicy(NetworkPolicy):
     """Takes the action of highest value, with probability `epsilon` any legal one. Noisy heads draw anew each row."""
 
     def __init__(self, network: QNetwork, actions: JointActions, generator: torch.Generator) -> None:
-        self.network, self.actions, self.generator = network, actions, generator
+        super().__init__(network, generator)
+        self.network, self.actions = network, actions
         self.epsilon = 0.0
-        self._device = device_of(network)
 
     def initial_state(self, batch_size: int) -> State:
         return self.network.initial_state(batch_size)
@@ -73,29 +74,26 @@ class EpsilonGreedyPolicy:
     def act(
         self, obs: Obs, state: State, is_first: Tensor, legal: Tensor | None = None, deterministic: bool = False
     ) -> Decision:
-        if self._device.type != "cpu":
-            obs, is_first = map_obs(self._send, obs), self._send(is_first)
-            legal = None if legal is None else self._send(legal)
-        legal = None if legal is None else self.actions.legal(legal)
-        features, state = self.network.features(map_obs(lambda x: x.unsqueeze(0), obs), state, is_first.unsqueeze(0))
+        obs, is_first, legal = self._as_rows(obs, is_first, None if legal is None else self.actions.legal(legal))
+        features, state = self.network.features(obs, state, is_first)
         head = self.network.head
         if deterministic:
             head.eval()
-            action = head.q_values(features[0], legal).argmax(-1)
+            action = head.q_values(features, legal).argmax(-1)
             head.train()
-            return Decision(action, state)
+            return Decision(action[0], state)
         head.resample(self.generator)
-        action = head.q_values(features[0], legal).argmax(-1)
+        action = head.q_values(features, legal).argmax(-1)
         if self.epsilon > 0.0:
             action = self._explore(action, legal)
-        return Decision(action, state)
+        return Decision(action[0], state)
 
     def _explore(self, action: Tensor, legal: Tensor | None) -> Tensor:
         """Replace each action by a random legal one with probability epsilon."""
-        num_envs, generator = action.shape[0], self.generator
-        explore = torch.rand(num_envs, generator=generator, device=self._device) < self.epsilon
+        generator = self.generator
+        explore = torch.rand(action.shape, generator=generator, device=self._device) < self.epsilon
         if legal is None:
-            other = torch.randint(self.actions.num_actions, (num_envs,), generator=generator, device=self._device)
+            other = torch.randint(self.actions.num_actions, action.shape, generator=generator, device=self._device)
         else:
             lots = torch.rand(legal.shape, generator=generator, device=self._device)
             other = lots.masked_fill_(~legal, -1.0).argmax(-1)
@@ -105,19 +103,8 @@ class EpsilonGreedyPolicy:
         return self.actions.to_env(action)
 
     def weights(self) -> Tensor:
-        epsilon = torch.tensor([self.epsilon], device=self._device)
-        return torch.cat([*(x.detach().reshape(-1).float() for x in self._tensors()), epsilon])
+        return torch.cat([super().weights(), torch.tensor([self.epsilon], device=self._device)])
 
     def load_weights(self, weights: Tensor) -> None:
-        tensors = self._tensors()
-        *parts, epsilon = weights.split([*(x.numel() for x in tensors), 1])
-        with torch.no_grad():
-            for x, part in zip(tensors, parts, strict=True):
-                x.copy_(part.view(x.shape))
-        self.epsilon = float(epsilon)
-
-    def _tensors(self) -> list[Tensor]:
-        return [*self.network.parameters(), *self.network.buffers()]
-
-    def _send(self, x: Tensor) -> Tensor:
-        return x.to(self._device, non_blocking=True)
+        super().load_weights(weights[:-1])
+        self.epsilon = float(weights[-1])

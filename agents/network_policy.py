@@ -1,0 +1,39 @@
+"""What the policies of all agents share: a network, a generator, and weights that travel as one vector.
+
+B environments, A actions, P numbers of a policy.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from triathlon.networks.backbone import Obs, device_of, map_obs
+
+
+class NetworkPolicy:
+    """The part of a `Policy` that does not depend on how an action is chosen."""
+
+    def __init__(self, network: torch.nn.Module, generator: torch.Generator) -> None:
+        self.generator = generator
+        self._device = device_of(network)
+        self._tensors = [*network.parameters(), *network.buffers()]
+
+    def weights(self) -> Tensor:
+        """`[P]` float32: parameters, then running statistics."""
+        return torch.cat([x.detach().reshape(-1).float() for x in self._tensors])
+
+    def load_weights(self, weights: Tensor) -> None:
+        """Take over what `weights()` of another copy gave."""
+        parts = weights.to(self._device).split([x.numel() for x in self._tensors])
+        with torch.no_grad():
+            for x, part in zip(self._tensors, parts, strict=True):
+                x.copy_(part.view(x.shape))
+
+    def _as_rows(self, obs: Obs, is_first: Tensor, legal: Tensor | None) -> tuple[Obs, Tensor, Tensor | None]:
+        """What was seen in B environments, on the network's device and as a sequence of one row `[1, B, …]`."""
+
+        def row(x: Tensor) -> Tensor:
+            return x.to(self._device, non_blocking=True).unsqueeze(0)
+
+        return map_obs(row, obs), row(is_first), None if legal is None else row(legal)
