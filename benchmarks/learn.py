@@ -39,6 +39,11 @@ class Goal:
     at_most: float | None = None
     peer: str = ""
 
+    def met_by(self, score: float) -> bool:
+        """Whether a score reaches the goal, or stays below it where the row is a control."""
+        enough = self.at_least is None or score >= self.at_least
+        return enough and (self.at_most is None or score <= self.at_most)
+
 
 def goals() -> list[Goal]:
     """Every row of the table."""
@@ -112,9 +117,7 @@ def row(goal: Goal, outcomes: list[dict[str, float]]) -> str:
     """One line of the table, in Markdown."""
     scores = [o["score"] for o in outcomes]
     wanted = f"≥ {goal.at_least:g}" if goal.at_least is not None else f"≤ {goal.at_most:g}"
-    met = sum(
-        (goal.at_least is None or s >= goal.at_least) and (goal.at_most is None or s <= goal.at_most) for s in scores
-    )
+    met = sum(goal.met_by(score) for score in scores)
     listed = ", ".join(f"{s:.4g}" for s in scores)
     steps, seconds = outcomes[0]["num_steps"], np.mean([o["seconds"] for o in outcomes])
     command = " ".join(["triathlon train", goal.config, *goal.changes])
