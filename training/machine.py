@@ -27,6 +27,11 @@ def pick_device(device: str) -> torch.device:
     return torch.device(device)
 
 
+def start_with_one_thread() -> None:
+    """What is computed until `set_threads`, initial weights above all, is then the same with any number of cores."""
+    torch.set_num_threads(1)
+
+
 def set_threads(configured: int | None, policy: Policy, task: Task) -> None:
     """CPU threads for PyTorch: as configured, else as many as the network is worth."""
     torch.set_num_threads(configured or default_threads(policy, task))

@@ -26,7 +26,7 @@ from triathlon.training.config import Experiment, dump
 from triathlon.training.errors import RunError
 from triathlon.training.evaluate import evaluate, film
 from triathlon.training.logger import Logger
-from triathlon.training.machine import pick_device, set_threads
+from triathlon.training.machine import pick_device, set_threads, start_with_one_thread
 from triathlon.training.progress import Progress
 from triathlon.training.restoring import load_checkpoint, restore_learner
 from triathlon.training.schema import to_mapping
@@ -75,6 +75,7 @@ class Run:
             seed=learner_seed,
             device=self.device,
         )
+        start_with_one_thread()
         self.learner = make_learner(experiment.agent, experiment.backbone, self.task)
         set_threads(experiment.num_threads, self.learner.policy, self.task)
         self.collector = Collector(self.envs, self.learner.policy, self._next_env_seed(), self.learner.state_period)
