@@ -56,10 +56,10 @@ class GradientStep:
         # The two bias corrections: m̂ = m / c1 and √v̂ = √v / √c2.
         c1, c2 = 1.0 - BETA1**self._num_steps, 1.0 - BETA2**self._num_steps
         scales = (self.learning_rate / c1, c2**-0.5)
-        if self._compiled is not None:  # as tensors, so that the compiled function takes any value of them
+        if self._compiled is not None:  # as a tensor, so that the compiled function takes any value of them
             with torch.no_grad():
-                tensors = torch.tensor(scales, device=self.flat.data.device).unbind()
-                return self._compiled(tensors, self.flat.data, self._mean, self._square, *batch)
+                scale = torch.tensor(scales, device=self.flat.data.device)
+                return self._compiled(scale, self.flat.data, self._mean, self._square, *batch)
         loss, numbers = self._loss(self._network, *batch)
         loss.backward()
         with torch.no_grad():
@@ -68,7 +68,7 @@ class GradientStep:
         return numbers, norm
 
     def _whole_step(
-        self, scales: tuple[Tensor, Tensor], data: Tensor, mean: Tensor, square: Tensor, *batch: Any
+        self, scales: Tensor, data: Tensor, mean: Tensor, square: Tensor, *batch: Any
     ) -> tuple[Tensor, Tensor]:
         def loss(parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
             def network(*inputs: Any) -> Any:
@@ -79,7 +79,7 @@ class GradientStep:
         gradients, (_, numbers) = torch.func.grad_and_value(loss, has_aux=True)(self.flat.pieces(data))
         return numbers, self._move(scales, data, mean, square, self.flat.joined(gradients))
 
-    def _move(self, scales: tuple[Any, Any], data: Tensor, mean: Tensor, square: Tensor, grad: Tensor) -> Tensor:
+    def _move(self, scales: Any, data: Tensor, mean: Tensor, square: Tensor, grad: Tensor) -> Tensor:
         """Clip the gradient `[P]` and move the parameters; returns the gradient's norm."""
         norm: Tensor = torch.linalg.vector_norm(grad)
         grad = grad.mul_((self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0))
