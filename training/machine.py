@@ -40,8 +40,8 @@ def set_threads(configured: int | None, policy: Policy, task: Task) -> None:
 def default_threads(policy: Policy, task: Task) -> int:
     """One for small networks (or where a GPU computes), all cores for large ones and pictures.
 
-    Sharing small operations gains little on an idle machine, and on a busy one threads that wait for each other cost a
-    hundredfold.
+    Sharing small operations gains little on an idle machine, and on a busy one the threads spend their time waiting for
+    each other.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     small = policy.weights().numel() < SMALL_NETWORK and num_pixels(task.observation_space) < SMALL_PICTURE

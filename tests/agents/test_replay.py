@@ -252,18 +252,11 @@ def test_priority_of_a_sequence_and_of_what_was_overwritten() -> None:
     np.testing.assert_array_equal(replay.state_dict()["tree"]["priority"], before)
 
 
-def test_split_and_to() -> None:
+def test_to_another_device() -> None:
     replay = make(length=2, contiguous=True)
     world = World(2, np.random.default_rng(1))
     replay.add(world.segment(10, 2))
     sample = replay.sample(10)
-    parts = sample.split(4)
-    assert [len(part.index) for part in parts] == [4, 4, 2]
-    for name in ("returns", "discount", "bootstrap", "mask", "weights", "index"):
-        assert torch.equal(torch.cat([getattr(part, name) for part in parts], -1), getattr(sample, name))
-    images = [each.segment.obs["eyes"]["image"] for each in (sample, *parts)]  # type: ignore[index]
-    assert torch.equal(torch.cat(images[1:], 1), images[0])
-    assert torch.equal(torch.cat([part.state[0] for part in parts]), sample.state[0])
     assert sample.to(torch.device("cpu")) is sample
     away = sample.to(torch.device("meta"))
     assert away.segment.reward.is_meta and away.state[0].is_meta and away.weights.is_meta and not away.index.is_meta
