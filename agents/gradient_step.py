@@ -48,7 +48,11 @@ class GradientStep:
                 raise SettingError(
                     "agent.compile: true needs a C++ compiler (g++ or clang++), and there is none; set it to false"
                 )
-            self._compiled = torch.compile(self._whole_step, dynamic=False)
+            # Between two steps only the tensors change: re-checking the modules and settings behind them would take a
+            # third of a small step. PyTorch before 2.8 cannot be told so.
+            guards = getattr(torch.compiler, "keep_tensor_guards_unsafe", None)
+            options = None if guards is None else {"guard_filter_fn": guards}
+            self._compiled = torch.compile(self._whole_step, dynamic=False, options=options)
 
     def __call__(self, *batch: Any) -> tuple[Tensor, Tensor]:
         """One step on a minibatch; returns the numbers that the loss reports and the gradient's norm, unclipped."""

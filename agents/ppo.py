@@ -23,7 +23,7 @@ from triathlon.agents.returns import explained_variance, gae
 from triathlon.agents.reward_scaling import RewardScaler
 from triathlon.agents.segment import Segment
 from triathlon.networks.backbone import Obs, State, map_obs
-from triathlon.networks.distributions import StdKind
+from triathlon.networks.policy_heads import StdKind
 from triathlon.networks.registry import BackboneConfig
 from triathlon.networks.spaces import has_images
 
@@ -156,7 +156,8 @@ class PPO:
         returns = advantage + value[:-1]
         targets = {"advantage": advantage, "returns": returns, "value": value[:-1]}
         rows.targets = {name: fold(x, length) for name, x in targets.items()}
-        rows.targets["log_prob"] = fold(segment.extras["log_prob"][:-1], length)
+        acted = self.network.policy_head.distribution({name: x[:-1] for name, x in segment.extras.items()})
+        rows.targets["log_prob"] = fold(acted.log_prob(segment.action[:-1]), length)
         return rows, {"explained_variance": explained_variance(value[:-1], returns, segment.valid)}
 
     @torch.no_grad()

@@ -1,26 +1,18 @@
-"""Policy heads: features to a distribution over actions. Not torch.distributions, whose checks cost more than acting.
+"""Distributions over actions. Not torch.distributions, whose checks cost more than acting.
 
-A actions, D features, n numbers of an action; `...` any leading axes, `[B]` or `[T, B]`. Actions of discrete spaces
-count from 0, whatever the space's `start`. `legal` is True where an action may be taken; a row in which nothing may be
-is read as a row in which everything may.
+A actions, n numbers of an action; `...` any leading axes, `[B]` or `[T, B]`. Actions of discrete spaces count from 0,
+whatever the space's `start`. `legal` is True where an action may be taken; a row in which nothing may be is read as a
+row in which everything may.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
-from gymnasium import Space, spaces
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from triathlon.networks.errors import SettingError, nearest
-from triathlon.networks.initialization import POLICY_GAIN, orthogonal
-
-StdKind = Literal["free", "state"]
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 
@@ -40,6 +32,10 @@ def mask_logits(logits: Tensor, legal: Tensor) -> Tensor:
 class ActionDistribution:
     """What a policy head gives: one distribution per leading index."""
 
+    def parameters(self) -> dict[str, Tensor]:
+        """What it is made of, each with all leading axes: enough for `PolicyHead.distribution` to make it again."""
+        raise NotImplementedError
+
     def sample(self, generator: Generator | None = None) -> Tensor:
         """An action, drawn with `generator`, without gradient."""
         raise NotImplementedError
@@ -56,30 +52,34 @@ class ActionDistribution:
         """`[...]`: entropy in nats."""
         raise NotImplementedError
 
-    def sample_with_log_prob(self, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
-        """An action and its log-probability."""
-        action = self.sample(generator)
-        return action, self.log_prob(action)
-
 
 class Categorical(ActionDistribution):
     """One choice out of A. `logits [..., A]`, `legal [..., A]` bool; actions `[...]` int64."""
 
-    __slots__ = ("log_probs",)
+    __slots__ = ("_log_probs", "logits")
 
     def __init__(self, logits: Tensor, legal: Tensor | None = None) -> None:
-        if legal is not None:
-            logits = mask_logits(logits, legal)
-        self.log_probs = F.log_softmax(logits, -1)
+        self.logits = logits if legal is None else mask_logits(logits, legal)
+        self._log_probs: Tensor | None = None
+
+    def parameters(self) -> dict[str, Tensor]:
+        return {"logits": self.logits}
+
+    @property
+    def log_probs(self) -> Tensor:
+        """`[..., A]`: log-probability of each choice. Made when first asked for: drawing an action needs none."""
+        if self._log_probs is None:
+            self._log_probs = F.log_softmax(self.logits, -1)
+        return self._log_probs
 
     def sample(self, generator: Generator | None = None) -> Tensor:
-        # The exponential race: argmin of E_i / p_i over independent E_i ~ Exp(1) falls on i with probability p_i.
-        log_probs = self.log_probs.detach()
-        race = torch.empty_like(log_probs).exponential_(generator=generator)
-        return (log_probs - race.log_()).argmax(-1)
+        # The exponential race: argmin of E_i / p_i over independent E_i ~ Exp(1) falls on i with probability p_i,
+        # and what all p_i are divided by does not change who wins.
+        race = torch.empty_like(self.logits).exponential_(generator=generator)
+        return (self.logits - race.log_()).argmax(-1)
 
     def mode(self) -> Tensor:
-        return self.log_probs.argmax(-1)
+        return self.logits.argmax(-1)
 
     def log_prob(self, action: Tensor) -> Tensor:
         return self.log_probs.gather(-1, action.unsqueeze(-1)).squeeze(-1)
@@ -93,9 +93,12 @@ class MultiCategorical(ActionDistribution):
 
     __slots__ = ("choices", "shape")
 
-    def __init__(self, logits: Tensor, legal: Tensor, shape: tuple[int, ...]) -> None:
-        self.choices = Categorical(logits, legal)
+    def __init__(self, logits: Tensor, shape: tuple[int, ...]) -> None:
+        self.choices = Categorical(logits)
         self.shape = shape
+
+    def parameters(self) -> dict[str, Tensor]:
+        return self.choices.parameters()
 
     def sample(self, generator: Generator | None = None) -> Tensor:
         return _shaped(self.choices.sample(generator), self.shape)
@@ -111,13 +114,16 @@ class MultiCategorical(ActionDistribution):
 
 
 class Bernoulli(ActionDistribution):
-    """n independent bits. `logits [..., n]` of a 1, `legal [..., n]`: may it be 1; actions `[..., *shape]` int64."""
+    """n independent bits. `logits [..., n]` of a 1; actions `[..., *shape]` int64."""
 
     __slots__ = ("logits", "shape")
 
-    def __init__(self, logits: Tensor, legal: Tensor | None, shape: tuple[int, ...]) -> None:
-        self.logits = logits if legal is None else torch.where(legal, logits, torch.finfo(logits.dtype).min)
+    def __init__(self, logits: Tensor, shape: tuple[int, ...]) -> None:
+        self.logits = logits
         self.shape = shape
+
+    def parameters(self) -> dict[str, Tensor]:
+        return {"logits": self.logits}
 
     def sample(self, generator: Generator | None = None) -> Tensor:
         probs = torch.sigmoid(self.logits.detach())
@@ -146,6 +152,9 @@ class DiagonalGaussian(ActionDistribution):
         self.log_std = log_std
         self.shape = shape
 
+    def parameters(self) -> dict[str, Tensor]:
+        return {"mean": self.mean, "log_std": self.log_std.expand_as(self.mean)}
+
     def sample(self, generator: Generator | None = None) -> Tensor:
         mean = self.mean.detach()
         noise = torch.empty_like(mean).normal_(generator=generator)
@@ -171,138 +180,12 @@ def _flat(action: Tensor, shape: tuple[int, ...]) -> Tensor:
     return action if len(shape) == 1 else action.reshape(*action.shape[: action.dim() - len(shape)], -1)
 
 
-class PolicyHead(nn.Module):
-    """`head(features [..., D], legal=None) -> ActionDistribution`; made by `make_policy_head`."""
-
-    __call__: Callable[..., ActionDistribution]
-
-
-class DiscretePolicyHead(PolicyHead):
-    """Discrete actions: `legal [..., A]`."""
-
-    def __init__(self, space: spaces.Discrete[Any], in_features: int, init_gain: float) -> None:
-        super().__init__()
-        self.linear = orthogonal(nn.Linear(in_features, int(space.n)), init_gain)
-
-    def forward(self, features: Tensor, legal: Tensor | None = None) -> Categorical:
-        linear = self.linear
-        return Categorical(F.linear(features, linear.weight, linear.bias).float(), legal)
-
-
-class MultiDiscretePolicyHead(PolicyHead):
-    """MultiDiscrete actions: `legal [..., sum(nvec)]`, the choices one behind the other."""
-
-    index: Tensor
-    exists: Tensor
-
-    def __init__(self, space: spaces.MultiDiscrete, in_features: int, init_gain: float) -> None:
-        super().__init__()
-        nvec = torch.as_tensor(space.nvec.reshape(-1), dtype=torch.long)
-        self.shape = tuple(space.nvec.shape)
-        self.linear = orthogonal(nn.Linear(in_features, int(nvec.sum())), init_gain)
-        # All choices as one [n, K] table, so that one softmax serves them all; where a choice has fewer, it is padded.
-        column = torch.arange(int(nvec.max()))
-        exists = column < nvec[:, None]
-        index = torch.where(exists, (nvec.cumsum(0) - nvec)[:, None] + column, 0)
-        self.register_buffer("exists", exists, persistent=False)
-        self.register_buffer("index", index, persistent=False)
-
-    def forward(self, features: Tensor, legal: Tensor | None = None) -> MultiCategorical:
-        logits = self.linear(features).float()[..., self.index]
-        if legal is None:
-            return MultiCategorical(logits, self.exists, self.shape)
-        allowed = legal[..., self.index] & self.exists
-        allowed = allowed | (~allowed.any(-1, keepdim=True) & self.exists)
-        return MultiCategorical(logits, allowed, self.shape)
-
-
-class MultiBinaryPolicyHead(PolicyHead):
-    """MultiBinary actions: `legal [..., n]`, where a bit may be 1."""
-
-    def __init__(self, space: spaces.MultiBinary, in_features: int, init_gain: float) -> None:
-        super().__init__()
-        self.shape = tuple(space.shape)
-        self.linear = orthogonal(nn.Linear(in_features, int(np.prod(self.shape))), init_gain)
-
-    def forward(self, features: Tensor, legal: Tensor | None = None) -> Bernoulli:
-        return Bernoulli(self.linear(features).float(), legal, self.shape)
-
-
-class BoxPolicyHead(PolicyHead):
-    """Box actions: a diagonal Gaussian around what the features say; whoever plays the action clips it to the box."""
-
-    def __init__(
-        self, space: spaces.Box, in_features: int, init_gain: float, std: StdKind = "free", log_std_init: float = 0.0
-    ) -> None:
-        super().__init__()
-        if std not in get_args(StdKind):
-            raise SettingError(f"std '{std}' is unknown{nearest(std, get_args(StdKind))}: it is free or state")
-        self.shape = tuple(space.shape)
-        size = int(np.prod(self.shape, dtype=int))
-        self.linear = orthogonal(nn.Linear(in_features, size), init_gain)
-        self.log_std: nn.Parameter | None = None
-        self.log_std_linear: nn.Linear | None = None
-        if std == "free":
-            self.log_std = nn.Parameter(torch.full((size,), float(log_std_init)))
-        else:
-            self.log_std_linear = orthogonal(nn.Linear(in_features, size), init_gain)
-            nn.init.constant_(self.log_std_linear.bias, log_std_init)
-
-    def forward(self, features: Tensor, legal: Tensor | None = None) -> DiagonalGaussian:
-        mean = self.linear(features).float()
-        if self.log_std_linear is None:
-            assert self.log_std is not None
-            return DiagonalGaussian(mean, self.log_std, self.shape)
-        # Bounded as in Haarnoja et al. 2018 (SAC), so that a density never overflows.
-        return DiagonalGaussian(mean, self.log_std_linear(features).float().clamp(-20.0, 2.0), self.shape)
-
-
-_DISCRETE_HEADS: dict[type[Space[Any]], Callable[[Any, int, float], PolicyHead]] = {
-    spaces.Discrete: DiscretePolicyHead,
-    spaces.MultiDiscrete: MultiDiscretePolicyHead,
-    spaces.MultiBinary: MultiBinaryPolicyHead,
-}
-
-
-def make_policy_head(
-    action_space: Space[Any],
-    in_features: int,
-    *,
-    std: StdKind = "free",
-    log_std_init: float = 0.0,
-    init_gain: float = POLICY_GAIN,
-) -> PolicyHead:
-    """The policy head that fits an action space.
-
-    Args:
-        action_space: Discrete, MultiDiscrete, MultiBinary or Box.
-        in_features: D.
-        std: for a Box, whether the standard deviation is a parameter or computed from the features.
-        log_std_init: for a Box, the log of the standard deviation at the start.
-        init_gain: gain of the last layer; small means a near-uniform policy at the start.
-
-    Raises:
-        SettingError: the space is none of these, or `std` is neither free nor state.
-    """
-    if isinstance(action_space, spaces.Box):
-        return BoxPolicyHead(action_space, in_features, init_gain, std, log_std_init)
-    for space, head in _DISCRETE_HEADS.items():
-        if isinstance(action_space, space):
-            return head(action_space, in_features, init_gain)
-    allowed = ", ".join(space.__name__ for space in _DISCRETE_HEADS)
-    found = type(action_space).__name__
-    raise SettingError(f"a policy cannot act in a {found} action space: it is one of {allowed}, Box")
-
-
 __all__ = [
     "ActionDistribution",
     "Bernoulli",
     "Categorical",
     "DiagonalGaussian",
     "MultiCategorical",
-    "PolicyHead",
-    "StdKind",
     "allow_any_if_none",
-    "make_policy_head",
     "mask_logits",
 ]

@@ -100,7 +100,7 @@ def test_rows_that_were_not_played_teach_nothing(practise: Practise, kind: str, 
             segment.action[unplayed] = 1 - segment.action[unplayed]
             segment.reward[unplayed] = 1e6
             if kind == "ppo":
-                segment.extras["log_prob"][unplayed] = -5.0
+                segment.extras["logits"][unplayed] = -5.0
         practice.learner.update(segment)
         after.append(practice.learner.policy.weights())
     assert after[0].equal(after[1])

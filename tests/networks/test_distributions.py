@@ -16,10 +16,10 @@ from triathlon.networks.distributions import (
     Bernoulli,
     Categorical,
     DiagonalGaussian,
-    make_policy_head,
     mask_logits,
 )
 from triathlon.networks.errors import SettingError
+from triathlon.networks.policy_heads import make_policy_head
 
 FEATURES = torch.randn(5, 3, 6, generator=torch.Generator().manual_seed(0))
 
@@ -49,7 +49,7 @@ def test_gaussian_numbers():
 
 
 def test_bernoulli_numbers():
-    distribution = Bernoulli(torch.tensor([0.0, math.log(3.0)]), None, (2,))  # probabilities of a 1: 1/2, 3/4
+    distribution = Bernoulli(torch.tensor([0.0, math.log(3.0)]), (2,))  # probabilities of a 1: 1/2, 3/4
     assert distribution.log_prob(torch.tensor([1, 0])).item() == pytest.approx(math.log(0.5 * 0.25), abs=1e-5)
     assert distribution.entropy().item() == pytest.approx(0.693147 + 0.562335, abs=1e-5)
     assert distribution.mode().tolist() == [0, 1]
@@ -58,10 +58,10 @@ def test_bernoulli_numbers():
 def test_discrete_head_agrees_with_torch():
     policy = head(spaces.Discrete(4))
     ours, theirs = policy(FEATURES), reference.Categorical(logits=policy.linear(FEATURES))
-    action, log_prob = ours.sample_with_log_prob(generator())
+    action = ours.sample(generator())
     assert action.shape == (5, 3)
     assert action.dtype == torch.int64
-    torch.testing.assert_close(log_prob, theirs.log_prob(action))
+    torch.testing.assert_close(ours.log_prob(action), theirs.log_prob(action))
     torch.testing.assert_close(ours.entropy(), theirs.entropy())
 
 
@@ -70,9 +70,9 @@ def test_box_head_agrees_with_torch(std):
     policy = head(spaces.Box(-1, 1, (2,)), std=std, log_std_init=-0.5)
     ours = policy(FEATURES)
     theirs = reference.Independent(reference.Normal(ours.mean, ours.log_std.exp().expand(5, 3, 2)), 1)
-    action, log_prob = ours.sample_with_log_prob(generator())
+    action = ours.sample(generator())
     assert action.shape == (5, 3, 2)
-    torch.testing.assert_close(log_prob, theirs.log_prob(action))
+    torch.testing.assert_close(ours.log_prob(action), theirs.log_prob(action))
     torch.testing.assert_close(ours.entropy(), theirs.entropy())
     assert (ours.log_std == -0.5).all() == (std == "free")
     assert ours.log_std.mean().item() == pytest.approx(-0.5, abs=0.7)
@@ -109,6 +109,7 @@ def test_multi_binary_head_agrees_with_torch():
 )
 def test_actions_have_the_shape_of_their_space(space):
     distribution = head(space)(FEATURES)
+    assert all(parameter.shape[:2] == (5, 3) for parameter in distribution.parameters().values())
     for action in (distribution.sample(generator()), distribution.mode()):
         assert action.shape == (5, 3, *space.shape)
         assert distribution.log_prob(action).shape == (5, 3)
@@ -126,6 +127,30 @@ def test_sampling_follows_the_probabilities(space):
     assert (-log_prob.mean()).item() == pytest.approx(distribution.entropy()[0, 0].item(), abs=0.026)
     assert torch.equal(action, distribution.sample(generator()))
     assert not torch.equal(action, distribution.sample(generator(1)))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    ("space", "settings"),
+    [
+        (spaces.Discrete(3), {}),
+        (spaces.MultiDiscrete([2, 3]), {}),
+        (spaces.MultiBinary([2, 3]), {}),
+        (spaces.Box(-1, 1, (2, 1)), {"std": "free"}),
+        (spaces.Box(-1, 1, (2, 1)), {"std": "state"}),
+    ],
+)
+def test_parameters_make_the_distribution_again(space, settings, masked):
+    policy, size = head(space, **settings), {"Discrete": 3, "MultiDiscrete": 5, "MultiBinary": 6, "Box": 2}
+    legal = None
+    if masked:
+        legal = torch.rand(5, 3, size[type(space).__name__], generator=generator()) < 0.5
+    seen = policy(FEATURES, legal)
+    again = policy.distribution({name: x.clone() for name, x in seen.parameters().items()})
+    action = seen.sample(generator())
+    assert action.equal(again.sample(generator()))
+    assert seen.log_prob(action).equal(again.log_prob(action))
+    assert seen.entropy().equal(again.entropy())
 
 
 def test_discrete_frequencies():
