@@ -75,6 +75,7 @@ class GuardedVectorEnv(VectorWrapper):
     def __init__(self, env: VectorEnv[Any, Any, Any], name: str) -> None:
         super().__init__(env)
         self.name = name
+        self.frame_stack: int = getattr(env, "frame_stack", 1)  # pictures on the first axis of an observation
         self._seed_each = isinstance(env.unwrapped, SyncVectorEnv | AsyncVectorEnv)
 
     def reset(

@@ -20,6 +20,8 @@ from annotated_types import Ge
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
+from triathlon.envs.atari import NAMESPACE as ATARI
+from triathlon.envs.atari import AtariConfig, make_atari, refuse_for_atari
 from triathlon.envs.control import HideParts, HideVectorParts, hidden_parts
 from triathlon.envs.errors import EnvError
 from triathlon.envs.guard import GuardedEnv, GuardedVectorEnv, explain, failure
@@ -48,6 +50,22 @@ class EnvConfig:
         tuple[int, ...] | Literal["velocities"] | None, "parts of a vector observation that the agent does not see"
     ] = None
     wrappers: Annotated[tuple[str, ...], "module:Class of each gymnasium.Wrapper, innermost first"] = ()
+    atari: Annotated[AtariConfig | None, "the protocol of an Atari game; null for everything else"] = None
+
+    def __post_init__(self) -> None:
+        if self.id.startswith(f"{ATARI}/"):
+            if self.atari is None:
+                object.__setattr__(self, "atari", AtariConfig())  # what is played is recorded, defaults too
+            refuse_for_atari(
+                self.id,
+                vectorization=self.vectorization != "auto",
+                kwargs=bool(self.kwargs),
+                max_episode_steps=self.max_episode_steps is not None,
+                hide=self.hide is not None,
+                wrappers=bool(self.wrappers),
+            )
+        elif self.atari is not None:
+            raise EnvError(f"env.atari is read for Atari games only (ids that begin with {ATARI}/), not for {self.id}")
 
 
 def make_env(config: EnvConfig, render_mode: str | None = None) -> gym.Env[Any, Any]:
@@ -56,6 +74,8 @@ def make_env(config: EnvConfig, render_mode: str | None = None) -> gym.Env[Any, 
     Raises:
         EnvError: the environment cannot be made; the message says what to change.
     """
+    if config.atari is not None:
+        raise EnvError(f"{config.id} plays without a window; film it with --out film.mp4")
     prepare_drawing(render_mode)
     env = _make_single(config, render_mode)
     if config.hide is not None:
@@ -80,6 +100,8 @@ def make_envs(config: EnvConfig, num_envs: int | None = None, render: bool = Fal
         raise EnvError(
             f"vectorization must be one of {', '.join(get_args(Vectorization))}, found {config.vectorization!r}"
         )
+    if config.atari is not None:
+        return _make_games(config, num_envs, render)
     render_mode = "rgb_array" if render else None
     prepare_drawing(render_mode)
     found: VectorEnv[Any, Any, Any] | str = "sync or process was asked for"
@@ -99,6 +121,14 @@ def make_envs(config: EnvConfig, num_envs: int | None = None, render: bool = Fal
         envs = HideVectorParts(envs, hidden_parts(config.hide, config.id, envs.single_observation_space))
     check_envs(envs, config.id)
     return without_tuples(envs)
+
+
+def _make_games(config: EnvConfig, num_envs: int, render: bool) -> VectorEnv[Any, Any, Any]:
+    assert config.atari is not None
+    spec = find(config.id)
+    with _explain_making(config):
+        games = make_atari(spec, num_envs, config.atari, render)
+    return GuardedVectorEnv(games, config.id)
 
 
 def _make_single(config: EnvConfig, render_mode: str | None) -> gym.Env[Any, Any]:

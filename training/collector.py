@@ -92,8 +92,8 @@ class Collector:
             raise
         except Exception as error:
             raise EnvError(f"{self._name} cannot step: it raised {type(error).__name__}: {error}") from error
-        rows.rewards[t] = reward
-        rows.terminated[t] = terminated
+        rows.rewards[t] = info.get("learning_reward", reward)  # an environment may score otherwise than it teaches
+        rows.terminated[t] = info.get("learning_terminated", terminated)
         self._legal = info.get("action_mask")
         self._returns += reward
         self._lengths += ~self._done
