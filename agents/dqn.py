@@ -30,6 +30,7 @@ from triathlon.networks.distributions import allow_any_if_none
 from triathlon.networks.errors import SettingError
 from triathlon.networks.flat import FlatParameters
 from triathlon.networks.heads import QHeadConfig
+from triathlon.networks.images import compute_pictures_in
 from triathlon.networks.registry import BackboneConfig
 
 Fraction = Annotated[float, Ge(0), Le(1)]
@@ -98,6 +99,7 @@ class DQN:
             self.network = QNetwork(
                 task.observation_space, actions.num_actions, backbone, config.head, config.normalize_obs
             ).to(task.device)
+        compute_pictures_in(self.network, task.precision)
         self.target = copy.deepcopy(self.network).requires_grad_(False)
         self._flat_target = FlatParameters(self.target)
         remembers = bool(self.network.initial_state(1))

@@ -23,6 +23,7 @@ from triathlon.agents.returns import explained_variance, gae
 from triathlon.agents.reward_scaling import RewardScaler
 from triathlon.agents.segment import Segment
 from triathlon.networks.backbone import Obs, State, map_obs
+from triathlon.networks.images import compute_pictures_in
 from triathlon.networks.policy_heads import StdKind
 from triathlon.networks.registry import BackboneConfig
 from triathlon.networks.spaces import has_images
@@ -99,6 +100,7 @@ class PPO:
                 std=config.std,
                 log_std_init=config.log_std_init,
             ).to(task.device)
+        compute_pictures_in(self.network, task.precision)
         remembers = bool(self.network.initial_state(1))
         self.step = GradientStep(
             self.network,

@@ -25,6 +25,7 @@ from triathlon.agents.reward_scaling import RewardScaler
 from triathlon.agents.segment import Segment
 from triathlon.networks.backbone import Obs, State, map_obs
 from triathlon.networks.heads import QHeadConfig
+from triathlon.networks.images import compute_pictures_in
 from triathlon.networks.registry import BackboneConfig
 
 Fraction = Annotated[float, Ge(0), Le(1)]
@@ -73,6 +74,7 @@ class PQN:
                 QHeadConfig(dueling=config.dueling),
                 config.normalize_obs,
             ).to(task.device)
+        compute_pictures_in(self.network, task.precision)
         remembers = bool(self.network.initial_state(1))
         self.step = GradientStep(
             self.network,

@@ -34,6 +34,8 @@ class Task:
     total_steps: int
     seed: np.random.SeedSequence
     device: torch.device
+    precision: torch.dtype = torch.float32
+    """What parts that read pictures compute in."""
 
 
 _KINDS = {"ppo": "triathlon.agents.ppo:PPO", "dqn": "triathlon.agents.dqn:DQN", "pqn": "triathlon.agents.pqn:PQN"}

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from triathlon.networks.attention import TransformerEncoder
-from triathlon.networks.backbone import Backbone, Obs, State
 from triathlon.networks.errors import SettingError
-from triathlon.networks.images import ImageReader
+from triathlon.networks.images import ImageReader, PictureBackbone
 from triathlon.networks.initialization import orthogonal
 from triathlon.networks.registry import BackboneConfig, register
 from triathlon.networks.spaces import Layout
@@ -34,7 +33,7 @@ class PatchesConfig(BackboneConfig):
 
 
 @register("patches", PatchesConfig)
-class Patches(Backbone):
+class Patches(PictureBackbone):
     """ViT (Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", §3.1) with learned positions.
 
     Raises:
@@ -56,13 +55,12 @@ class Patches(Backbone):
         self.encoder = TransformerEncoder(config.width, config.num_layers, config.num_heads, config.kind)
         self.out_features = config.width
 
-    def forward(self, obs: Obs, state: State | None = None, is_first: Tensor | None = None) -> tuple[Tensor, State]:
-        x = self.embedding(F.pad(self.read(obs), self._padding)).flatten(2).transpose(1, 2)  # [N, L, D]
+    def encode(self, pictures: Tensor) -> Tensor:
+        x = self.embedding(F.pad(pictures, self._padding)).flatten(2).transpose(1, 2)  # [N, L, D]
         if self.cls is not None:
             x = torch.cat([self.cls.expand(x.shape[0], -1, -1), x], 1)
         x = self.encoder(x + self.position)
-        x = x.mean(1) if self.cls is None else x[:, 0]
-        return x.reshape(*obs.shape[:2], -1), ()  # type: ignore[union-attr]
+        return x.mean(1) if self.cls is None else x[:, 0]
 
 
 __all__ = ["Patches", "PatchesConfig"]

@@ -72,6 +72,10 @@ class Experiment:
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], "where the networks live; auto: a GPU if there is one"] = (
         "auto"
     )
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        "what convolutions and patches compute in; auto: bfloat16 for pictures of 64 x 64, where the hardware can",
+    ] = "auto"
     num_threads: Annotated[int | None, Gt(0), "CPU threads of PyTorch; null: chosen for the network's size"] = None
     name: Annotated[str | None, MinLen(1), "name of the run folder; null: agent, backbone, seed and time"] = None
     root: Annotated[str, MinLen(1), "folder that run folders are made in"] = "runs"

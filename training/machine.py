@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Any
 
+import gymnasium as gym
 import torch
 
 from triathlon.agents.agent import Policy
@@ -25,6 +27,22 @@ def pick_device(device: str) -> torch.device:
     if device in there and not there[device]():
         raise RunError(f"device: this machine has no '{device}' that PyTorch can use; set device: cpu or auto")
     return torch.device(device)
+
+
+def pick_precision(precision: str, device: torch.device, observation_space: gym.Space[Any]) -> torch.dtype:
+    """What a configuration names; `auto` is bfloat16 for pictures worth it where the hardware computes in it."""
+    if precision == "auto":
+        worth_it = num_pixels(observation_space) >= SMALL_PICTURE and _has_bfloat16(device)
+        precision = "bfloat16" if worth_it else "float32"
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # PyTorch has no public name for this; without it the answer is no, which is only slower.
+    checks = [getattr(torch.cpu, f"_is_{name}_supported", lambda: False) for name in ("avx512_bf16", "amx_tile")]
+    return device.type == "cpu" and any(check() for check in checks)
 
 
 def start_with_one_thread() -> None:

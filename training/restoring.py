@@ -14,7 +14,7 @@ from triathlon.envs.make import make_envs
 from triathlon.training import checkpoint
 from triathlon.training.config import Experiment
 from triathlon.training.errors import RunError
-from triathlon.training.machine import pick_device, set_threads
+from triathlon.training.machine import pick_device, pick_precision, set_threads
 
 
 def load_checkpoint(path: Path, experiment: Experiment) -> dict[str, Any]:
@@ -60,6 +60,7 @@ def load_policy(path: Path, experiment: Experiment) -> Policy:
             total_steps=experiment.total_steps,
             seed=np.random.SeedSequence(experiment.seed),
             device=device,
+            precision=pick_precision(experiment.precision, device, envs.single_observation_space),
         )
     learner = make_learner(experiment.agent, experiment.backbone, task)
     set_threads(experiment.num_threads, learner.policy, task)

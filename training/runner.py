@@ -26,7 +26,7 @@ from triathlon.training.config import Experiment, dump
 from triathlon.training.errors import RunError
 from triathlon.training.evaluate import evaluate, film
 from triathlon.training.logger import Logger
-from triathlon.training.machine import pick_device, set_threads, start_with_one_thread
+from triathlon.training.machine import pick_device, pick_precision, set_threads, start_with_one_thread
 from triathlon.training.progress import Progress
 from triathlon.training.restoring import load_checkpoint, restore_learner
 from triathlon.training.schema import to_mapping
@@ -74,6 +74,7 @@ class Run:
             total_steps=experiment.total_steps,
             seed=learner_seed,
             device=self.device,
+            precision=pick_precision(experiment.precision, self.device, self.envs.single_observation_space),
         )
         start_with_one_thread()
         self.learner = make_learner(experiment.agent, experiment.backbone, self.task)
