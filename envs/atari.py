@@ -126,7 +126,7 @@ class AtariEnvs(VectorWrapper):
 
     def reset(
         self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+    ) -> tuple[Any, dict[str, Any]]:
         # ALE seeds games with s, s + 1, …: neighbouring runs would play the same games.
         seeds = None
         if seed is not None:
@@ -137,9 +137,7 @@ class AtariEnvs(VectorWrapper):
         self._lives, self._done = info["lives"], np.zeros(self.num_envs, bool)
         return obs, info
 
-    def step(
-        self, actions: NDArray[np.int64]
-    ) -> tuple[NDArray[np.uint8], NDArray[Any], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         obs, reward, terminated, truncated, info = self.env.step(actions)
         if self._shown is not None:
             self._picture = self._shown.step(actions)[0]

@@ -59,8 +59,8 @@ class Patches(PictureBackbone):
         x = self.embedding(F.pad(pictures, self._padding)).flatten(2).transpose(1, 2)  # [N, L, D]
         if self.cls is not None:
             x = torch.cat([self.cls.expand(x.shape[0], -1, -1), x], 1)
-        x = self.encoder(x + self.position)
-        return x.mean(1) if self.cls is None else x[:, 0]
+        tokens: Tensor = self.encoder(x + self.position)
+        return tokens.mean(1) if self.cls is None else tokens[:, 0]
 
 
 __all__ = ["Patches", "PatchesConfig"]

@@ -39,7 +39,7 @@ def pick_precision(precision: str, device: torch.device, observation_space: gym.
 
 def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # PyTorch has no public name for this; without it the answer is no, which is only slower.
     checks = [getattr(torch.cpu, f"_is_{name}_supported", lambda: False) for name in ("avx512_bf16", "amx_tile")]
     return device.type == "cpu" and any(check() for check in checks)
