@@ -36,8 +36,8 @@ class SumTree:
 
     @staticmethod
     def nbytes(capacity: int) -> int:
-        """Bytes of a tree of so many leaves, roughly: priorities and sums, and a share for the levels above them."""
-        return 17 * capacity * FAN_OUT // (FAN_OUT - 1)
+        """Bytes of a tree of so many leaves, roughly: priorities, running sums, and a share for the levels above."""
+        return 18 * capacity
 
     @property
     def total(self) -> float:
@@ -61,7 +61,8 @@ class SumTree:
         self._sums[0].ravel()[leaf] = priority
         family = leaf
         for depth, (sums, before) in enumerate(zip(self._sums, self._before, strict=True)):
-            family = np.unique(family // FAN_OUT)
+            # One that is named twice comes to the same twice; at the top, where most would be, all are done once.
+            family = family // FAN_OUT if len(family) < len(sums) else np.arange(len(sums))
             children = sums.take(family, 0)
             running = children.cumsum(1)
             before[family, 1:] = running
