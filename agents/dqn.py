@@ -16,8 +16,9 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from triathlon.agents.agent import Metrics
-from triathlon.agents.gradient_step import GradientStep, may_compile
+from triathlon.agents.gradient_step import Compile, GradientStep, may_compile
 from triathlon.agents.joint_actions import JointActions
+from triathlon.agents.picture_store import has_pictures
 from triathlon.agents.q_losses import chosen, q_goal, q_loss, rows_at
 from triathlon.agents.q_network import EpsilonGreedyPolicy, QNetwork
 from triathlon.agents.randomness import initialisation, torch_generator
@@ -45,6 +46,7 @@ class DQNConfig(AgentConfig):
     anneal_learning_rate: Annotated[bool, "bring the learning rate linearly to zero over the run"] = False
     adam_eps: Annotated[float, Gt(0), "Adam's epsilon"] = 1e-8
     buffer_size: Annotated[int, Gt(0), "transitions that the replay holds"] = 100_000
+    compress_replay: Annotated[bool, "keep its pictures losslessly compressed in memory (extra: atari)"] = False
     learning_starts: Annotated[int, Ge(0), "environment steps before the first update"] = 1_000
     train_period: Annotated[int, Gt(0), "environment steps between two rounds of updates"] = 4
     gradient_steps: Annotated[int, Gt(0), "updates of a round"] = 1
@@ -67,7 +69,7 @@ class DQNConfig(AgentConfig):
     segment_length: Annotated[int | None, Gt(0), "rows trained per sample; null: 1 without a memory, else 16"] = None
     burn_in: Annotated[int | None, Ge(0), "rows that only warm the memory up; null: 0 without a memory, else 8"] = None
     value_rescale: Annotated[bool, "learn h(Q) with h(x) = sign(x)(√(|x|+1) - 1) + 0.001x (Pohlen et al. 2018)"] = False
-    compile: Annotated[bool, "compile each gradient step; on a CPU it needs a C++ compiler and half a minute"] = False
+    compile: Compile = False
     normalize_obs: Annotated[bool, "normalise vector observations by their running mean and deviation"] = False
     normalize_reward: Annotated[bool, "divide rewards by the running deviation of the return"] = False
 
@@ -91,6 +93,11 @@ class DQN:
             )
         if not config.prioritized:
             refuse_unread(config, ("priority_exponent", "priority_beta", "priority_eta"), "agent.prioritized is true")
+        if config.compress_replay and not has_pictures(task.observation_space):
+            raise SettingError(
+                f"agent.compress_replay is true, but the observations, {task.observation_space}, have no pictures of "
+                "bytes (uint8) in them; set it to false"
+            )
         if config.tau < 1.0:
             refuse_unread(config, ("target_period",), "agent.tau is 1")
         if config.head.kind != "expected":
@@ -109,7 +116,7 @@ class DQN:
             config.learning_rate,
             config.adam_eps,
             config.max_grad_norm,
-            compile=may_compile(config.compile, remembers or config.head.kind == "iqn"),
+            compile=may_compile(config.compile, task.device, remembers or config.head.kind == "iqn"),
         )
         self.policy = EpsilonGreedyPolicy(self.network, actions, torch_generator(act_seed, task.device))
         self._actions, self._device = actions, task.device
@@ -128,6 +135,8 @@ class DQN:
             priority_exponent=config.priority_exponent,
             priority_eta=config.priority_eta,
             contiguous=remembers or self.length > 1 or self.burn_in > 0,
+            frame_stack=task.frame_stack,
+            compress=config.compress_replay,
             generator=np.random.default_rng(replay_seed),
         )
         # Stored memory states are where samples begin; half a segment apart, as in R2D2, samples overlap by half.

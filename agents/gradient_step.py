@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,11 @@ from triathlon.networks.flat import FlatParameters
 
 # `loss(network, *batch)` gives the loss and the numbers to report, `[n]`; `network` is called as the module would be.
 Loss: TypeAlias = Callable[..., tuple[Tensor, Tensor]]
+# The setting `agent.compile`.
+Compile: TypeAlias = Annotated[
+    bool | Literal["auto"],
+    "compile each gradient step, which takes half a minute once; on a CPU it needs a C++ compiler; auto: if it can",
+]
 BETA1, BETA2 = 0.9, 0.999
 
 
@@ -29,9 +34,6 @@ class GradientStep:
 
     With `compile` the whole step is one compiled function. That pays where the overhead of single operations is most of
     the time, once the half minute that compiling takes is spent.
-
-    Raises:
-        SettingError: torch.compile writes C++ for the CPU and this machine has no compiler for it.
     """
 
     def __init__(
@@ -44,15 +46,16 @@ class GradientStep:
         self._num_steps = 0
         self._compiled: Callable[..., tuple[Tensor, Tensor]] | None = None
         if compile:
-            if self.flat.data.device.type == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
-                raise SettingError(
-                    "agent.compile: true needs a C++ compiler (g++ or clang++), and there is none; set it to false"
-                )
             # Between two steps only the tensors change: re-checking the modules and settings behind them would take a
             # third of a small step. PyTorch before 2.8 cannot be told so.
             guards = getattr(torch.compiler, "keep_tensor_guards_unsafe", None)
             options = None if guards is None else {"guard_filter_fn": guards}
             self._compiled = torch.compile(self._whole_step, dynamic=False, options=options)
+
+    @property
+    def compiles(self) -> bool:
+        """Whether the step is compiled, at its first call."""
+        return self._compiled is not None
 
     def __call__(self, *batch: Any) -> tuple[Tensor, Tensor]:
         """One step on a minibatch; returns the numbers that the loss reports and the gradient's norm, unclipped."""
@@ -104,14 +107,21 @@ class GradientStep:
         self._num_steps = state["num_steps"]
 
 
-def may_compile(wanted: bool, draws_or_remembers: bool) -> bool:
-    """`wanted`, which a step that unrolls a memory or draws random numbers cannot be.
+def may_compile(wanted: bool | Literal["auto"], device: torch.device, draws_or_remembers: bool) -> bool:
+    """What the setting `agent.compile` comes to: a step that unrolls a memory or draws numbers cannot be compiled.
 
     Raises:
-        SettingError: it was wanted all the same.
+        SettingError: it was wanted all the same, or PyTorch writes C++ for the CPU and this machine has no compiler.
     """
+    has_compiler = device.type != "cpu" or bool(shutil.which("g++") or shutil.which("clang++"))
+    if wanted == "auto":
+        return has_compiler and not draws_or_remembers
     if wanted and draws_or_remembers:
         raise SettingError(
             "agent.compile: true works with backbones without a memory and heads other than iqn; set it to false"
+        )
+    if wanted and not has_compiler:
+        raise SettingError(
+            "agent.compile: true needs a C++ compiler (g++ or clang++), and there is none; set it to false"
         )
     return wanted

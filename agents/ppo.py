@@ -15,7 +15,7 @@ from torch import Tensor
 
 from triathlon.agents.actor_critic import ActorCritic, ActorCriticPolicy
 from triathlon.agents.agent import Metrics
-from triathlon.agents.gradient_step import GradientStep, may_compile
+from triathlon.agents.gradient_step import Compile, GradientStep, may_compile
 from triathlon.agents.minibatches import Rows, cut, fold, segment_length, shuffled, unfold
 from triathlon.agents.randomness import initialisation, torch_generator
 from triathlon.agents.registry import AgentConfig, Kind, Task, refuse_unread
@@ -56,7 +56,7 @@ class PPOConfig(AgentConfig):
     share_backbone: Annotated[bool | None, "one backbone for policy and value; null: for images only"] = None
     normalize_obs: Annotated[bool, "normalise vector observations by their running mean and deviation"] = False
     normalize_reward: Annotated[bool, "divide rewards by the running deviation of the return"] = False
-    compile: Annotated[bool, "compile each gradient step; on a CPU it needs a C++ compiler and half a minute"] = False
+    compile: Compile = False
     std: Annotated[StdKind, "Box actions: deviation as a free parameter, or read from the features (state)"] = "free"
     log_std_init: Annotated[float, "Box actions: logarithm of the first deviation"] = 0.0
 
@@ -108,7 +108,7 @@ class PPO:
             config.learning_rate,
             config.adam_eps,
             config.max_grad_norm,
-            compile=may_compile(config.compile, remembers),
+            compile=may_compile(config.compile, task.device, remembers),
         )
         self.policy = ActorCriticPolicy(self.network, task.action_space, torch_generator(act_seed, task.device))
         self.num_rows = config.num_steps

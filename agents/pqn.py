@@ -13,7 +13,7 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from triathlon.agents.agent import Metrics
-from triathlon.agents.gradient_step import GradientStep, may_compile
+from triathlon.agents.gradient_step import Compile, GradientStep, may_compile
 from triathlon.agents.joint_actions import JointActions
 from triathlon.agents.minibatches import cut, fold, segment_length, shuffled
 from triathlon.agents.q_losses import chosen
@@ -52,7 +52,7 @@ class PQNConfig(AgentConfig):
         int | None, Gt(0), "rows of back-propagation through time; null: 1 without a memory, else at most 16"
     ] = None
     dueling: Annotated[bool, "state value plus advantages (Wang et al. 2016)"] = False
-    compile: Annotated[bool, "compile each gradient step; on a CPU it needs a C++ compiler and half a minute"] = False
+    compile: Compile = False
     normalize_obs: Annotated[bool, "normalise vector observations by their running mean and deviation"] = False
     normalize_reward: Annotated[bool, "divide rewards by the running deviation of the return"] = False
 
@@ -82,7 +82,7 @@ class PQN:
             config.learning_rate,
             config.adam_eps,
             config.max_grad_norm,
-            compile=may_compile(config.compile, remembers),
+            compile=may_compile(config.compile, task.device, remembers),
         )
         self.policy = EpsilonGreedyPolicy(self.network, actions, torch_generator(act_seed, task.device))
         self.num_rows = config.num_steps

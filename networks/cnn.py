@@ -36,6 +36,7 @@ class CNNConfig(BackboneConfig):
     kernel_sizes: Annotated[PositiveInts, "side of each convolution's kernel, in pixels"] = ()
     strides: Annotated[PositiveInts, "stride of each convolution, in pixels"] = ()
     features: Annotated[int, Ge(0), "units of the layer after the convolutions; 0: none"] = 512
+    layer_norm: Annotated[bool, "normalise each layer before its ReLU, over channels and pixels"] = False
     layout: Annotated[Layout, "where the channels are: auto, channels_first or channels_last"] = "auto"
     channels_last: Annotated[bool, "channels-last memory format inside (faster but for few small pictures)"] = True
 
@@ -60,6 +61,7 @@ class CNN(PictureBackbone):
         if not config.channels:
             named = SMALL if min(height, width) < SMALLEST_FOR_NATURE else NATURE
         self.convolutions = nn.ModuleList()
+        self.norms = nn.ModuleList()
         for channels, kernel, stride in zip(*named, strict=True):
             if min(height, width) < kernel:
                 raise SettingError(
@@ -67,21 +69,25 @@ class CNN(PictureBackbone):
                     f"kernel_sizes {named[1]} with strides {named[2]}; use smaller ones, or kind: mlp"
                 )
             self.convolutions.append(orthogonal(nn.Conv2d(inputs, channels, kernel, stride)))
+            if config.layer_norm:  # one group of all channels is the layer norm of a picture
+                self.norms.append(nn.GroupNorm(1, channels))
             height, width, inputs = (height - kernel) // stride + 1, (width - kernel) // stride + 1, channels
         self.out_features = inputs * height * width
         self.linear: nn.Linear | None = None
         if config.features:
             self.linear = orthogonal(nn.Linear(self.out_features, config.features))
             self.out_features = config.features
+            if config.layer_norm:
+                self.norms.append(nn.LayerNorm(config.features))
 
     def encode(self, pictures: Tensor) -> Tensor:
-        x = pictures
-        for convolution in self.convolutions:
-            x = torch.relu(convolution(x))
-        x = x.flatten(1)
-        if self.linear is not None:
-            x = torch.relu(self.linear(x))
-        return x
+        x, layers = pictures, [*self.convolutions, *([] if self.linear is None else [self.linear])]
+        for i, layer in enumerate(layers):
+            if layer is self.linear:
+                x = x.flatten(1)
+            x = layer(x)
+            x = torch.relu(self.norms[i](x) if self.norms else x)
+        return x.flatten(1)
 
 
 @dataclass(frozen=True)

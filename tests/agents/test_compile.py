@@ -42,3 +42,16 @@ def test_compiled_learns_what_eager_learns(practise: Callable[..., Any], agent: 
 def test_memories_and_draws_are_not_compiled(practise: Callable[..., Any], agent: Any, backbone: Any) -> None:
     with pytest.raises(SettingError, match=r"agent\.compile: true works with backbones without a memory"):
         practise("CartPole-v1", agent | {"compile": True}, backbone)
+
+
+@pytest.mark.parametrize(("agent", "backbone"), [({"kind": "ppo"}, {"kind": "lstm"}), ({"kind": "pqn"}, MLP)])
+def test_auto_compiles_what_it_can_where_there_is_a_compiler(
+    practise: Callable[..., Any], agent: Any, backbone: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compiles() -> bool:
+        return practise("CartPole-v1", agent | {"compile": "auto"}, backbone).learner.step.compiles
+
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert compiles() is (backbone is MLP)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert not compiles()
