@@ -11,6 +11,7 @@ from difflib import get_close_matches
 COMMANDS = {
     "train": "train an agent: triathlon train CONFIG [--key value …]",
     "evaluate": "score a trained agent: triathlon evaluate RUN",
+    "doctor": "say what limits the speed of a configuration here: triathlon doctor CONFIG [--key value …]",
     "watch": "see a trained agent play, in a window or a file: triathlon watch RUN [--out film.mp4]",
 }
 # What a shell says of a command that was ended by Ctrl-C, and of one whose reader has left.

@@ -83,6 +83,8 @@ def _train(experiment: Experiment, earlier: RunFolder | None, command: Sequence[
         raise
     resume = shlex.join(["triathlon", "train", "--resume", str(folder.path)])
     print(f"{result.num_steps:,} steps in {result.seconds:.1f} s")
+    if result.bottleneck.num_steps:
+        print(result.bottleneck.summary())
     if result.interrupted:
         print(f"Stopped. Go on with: {resume}")
         return INTERRUPTED, None

@@ -19,6 +19,7 @@ from triathlon.agents.segment import Segment
 from triathlon.envs.errors import EnvError
 from triathlon.envs.state import restore, state_of
 from triathlon.networks.backbone import Obs, State
+from triathlon.training.stopwatch import REST, Stopwatch
 
 Arrays: TypeAlias = "NDArray[Any] | dict[str, Arrays]"
 
@@ -41,6 +42,7 @@ class Collector:
     def __init__(self, envs: VectorEnv[Any, Any, Any], policy: Policy, seed: int, state_period: int = 1) -> None:
         self.envs, self.policy, self.state_period = envs, policy, state_period
         self.num_envs = envs.num_envs
+        self.stopwatch = Stopwatch()
         self.episodes: list[Episode] = []  # finished since the last `take_episodes`
         self._returns = np.zeros(self.num_envs)
         self._lengths = np.zeros(self.num_envs, np.int64)
@@ -67,14 +69,19 @@ class Collector:
             if t % self.state_period == 0:
                 states.append(self._state)
             obs, is_first, legal = rows.see(t, self._obs, self._is_first, self._legal)
+            self.stopwatch.lap(REST)
             decision = self.policy.act(obs, self._state, is_first, legal)
             rows.decide(t, decision)
             self._state = decision.state
-            self._step(rows, t, self.policy.env_action(rows.actions[t]))
+            action = self.policy.env_action(rows.actions[t])
+            self.stopwatch.lap("acting")
+            self._step(rows, t, action)
         rows.see(num_rows, self._obs, self._is_first, self._legal)
         self._check_finite(rows)
         stored = tuple(torch.stack(parts) for parts in zip(*states, strict=True))
-        return rows.segment(stored, self.state_period)
+        segment = rows.segment(stored, self.state_period)
+        self.stopwatch.lap(REST)
+        return segment
 
     def take_episodes(self) -> list[Episode]:
         """The episodes that ended since this was last asked."""
@@ -92,6 +99,7 @@ class Collector:
             raise
         except Exception as error:
             raise EnvError(f"{self._name} cannot step: it raised {type(error).__name__}: {error}") from error
+        self.stopwatch.lap("stepping")
         rows.rewards[t] = info.get("learning_reward", reward)  # an environment may score otherwise than it teaches
         rows.terminated[t] = info.get("learning_terminated", terminated)
         self._legal = info.get("action_mask")

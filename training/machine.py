@@ -32,17 +32,23 @@ def pick_device(device: str) -> torch.device:
 def pick_precision(precision: str, device: torch.device, observation_space: gym.Space[Any]) -> torch.dtype:
     """What a configuration names; `auto` is bfloat16 for pictures worth it where the hardware computes in it."""
     if precision == "auto":
-        worth_it = num_pixels(observation_space) >= SMALL_PICTURE and _has_bfloat16(device)
+        worth_it = num_pixels(observation_space) >= SMALL_PICTURE and has_bfloat16(device)
         precision = "bfloat16" if worth_it else "float32"
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
 
 
-def _has_bfloat16(device: torch.device) -> bool:
+def has_bfloat16(device: torch.device) -> bool:
+    """Does the device compute in bfloat16 itself, instead of imitating it?"""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # PyTorch has no public name for this; without it the answer is no, which is only slower.
     checks = [getattr(torch.cpu, f"_is_{name}_supported", lambda: False) for name in ("avx512_bf16", "amx_tile")]
     return device.type == "cpu" and any(check() for check in checks)
+
+
+def num_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def start_with_one_thread() -> None:
@@ -61,9 +67,8 @@ def default_threads(policy: Policy, task: Task) -> int:
     Sharing small operations gains little on an idle machine, and on a busy one the threads spend their time waiting for
     each other.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     small = policy.weights().numel() < SMALL_NETWORK and num_pixels(task.observation_space) < SMALL_PICTURE
-    return 1 if small or task.device.type != "cpu" else cores
+    return 1 if small or task.device.type != "cpu" else num_cores()
 
 
 SMALL_NETWORK = 1_000_000  # parameters

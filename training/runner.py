@@ -21,6 +21,7 @@ from triathlon.agents.registry import Task, make_learner
 from triathlon.agents.segment import Segment
 from triathlon.envs.make import make_envs
 from triathlon.training import checkpoint, video
+from triathlon.training.bottleneck import Bottleneck, Situation, situation
 from triathlon.training.collector import Collector, Episode
 from triathlon.training.config import Experiment, dump
 from triathlon.training.errors import RunError
@@ -31,6 +32,7 @@ from triathlon.training.progress import Progress
 from triathlon.training.restoring import load_checkpoint, restore_learner
 from triathlon.training.schema import to_mapping
 
+from triathlon.training.stopwatch import REST, shares
 # Seeds of evaluations, far from those of training (below 2**31); choosing the best checkpoint and judging it differ.
 CHOOSING_SEED, JUDGING_SEED = 2**31 + 10_000, 2**31 + 20_000
 JUDGING_ENVS = 20  # side by side; with the seed, they are what a score repeats with
@@ -45,6 +47,7 @@ class Result:
     checkpoint: Path
     interrupted: bool
     returns: list[float] = field(default_factory=list)  # of the episodes that judge the trained policy
+    bottleneck: Bottleneck  # where the time of this process went, the final episodes and the video left out
     video: Path | None = None
     no_video: str | None = None  # why there is none, if one was asked for
 
@@ -104,7 +107,10 @@ class Run:
                 ("save", experiment.checkpoint.period or max(1, experiment.total_steps // 10)),
             )
         }
-        started = time.perf_counter() - self.seconds
+        started, first_step = time.perf_counter() - self.seconds, self.num_steps
+        stopwatch = self.collector.stopwatch
+        stopwatch.restart()
+        self._timed = stopwatch.seconds.copy()
         with self._stoppable(), Progress(experiment.total_steps, self.num_steps) as progress:
             while self.num_steps < experiment.total_steps and not self._interrupted:
                 segment = self.collector.collect(learner.num_rows)
@@ -112,19 +118,31 @@ class Run:
                 self.num_steps += segment.num_steps
                 self._take_episodes()
                 progress.update(self.num_steps, self.recent)
+                stopwatch.lap("learning")
                 if due["log"].now(self.num_steps):
                     self.seconds = time.perf_counter() - started
                     self._log(segment, metrics)
+                stopwatch.lap(REST)
                 if due["evaluate"].now(self.num_steps):
                     self._evaluate()
                 if due["save"].now(self.num_steps):
+                    stopwatch.lap("logging")
                     self._save("last", with_experience=experiment.checkpoint.replay)
             self.seconds = time.perf_counter() - started
+                    stopwatch.lap("evaluation")
             if due["evaluate"].period and self._evaluated_at < self.num_steps and not self._interrupted:
                 self._evaluate()
+                    stopwatch.lap("checkpoints")
             path = self._save("last", with_experience=experiment.checkpoint.replay)
-        return Result(self.num_steps, self.seconds, path, self._interrupted)
+            stopwatch.lap("checkpoints")
+        bottleneck = Bottleneck(self.situation(), stopwatch.seconds.copy(), self.num_steps - first_step)
+        return Result(self.num_steps, self.seconds, path, self._interrupted, bottleneck)
 
+    def situation(self) -> Situation:
+        """What was found of the machine, the network and the environments."""
+        return situation(self.experiment, self.task, self.learner.policy, self.envs)
+
+                stopwatch.lap("evaluation")
     def judge(self, result: Result) -> None:
         """Play the final episodes and the video with the best policy (the last one, if none was evaluated before)."""
         config, policy = self.experiment.evaluation, self.learner.policy
@@ -200,6 +218,9 @@ class Run:
         self.logger.scalars(scalars, self.num_steps)
         self.logger.histogram("rollout/actions", segment.action[:-1].numpy(), self.num_steps)
 
+        share = shares(self.collector.stopwatch.seconds, self._timed)
+        self._timed = self.collector.stopwatch.seconds.copy()
+        scalars |= {f"time/share_{phase}": share[phase] for phase in ("stepping", "acting", "learning")}
     def _evaluate(self) -> None:
         config, self._evaluated_at = self.experiment.evaluation, self.num_steps
         if self.eval_envs is None:
