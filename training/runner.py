@@ -31,8 +31,8 @@ from triathlon.training.machine import pick_device, pick_precision, set_threads,
 from triathlon.training.progress import Progress
 from triathlon.training.restoring import load_checkpoint, restore_learner
 from triathlon.training.schema import to_mapping
-
 from triathlon.training.stopwatch import REST, shares
+
 # Seeds of evaluations, far from those of training (below 2**31); choosing the best checkpoint and judging it differ.
 CHOOSING_SEED, JUDGING_SEED = 2**31 + 10_000, 2**31 + 20_000
 JUDGING_ENVS = 20  # side by side; with the seed, they are what a score repeats with
@@ -46,8 +46,8 @@ class Result:
     seconds: float
     checkpoint: Path
     interrupted: bool
-    returns: list[float] = field(default_factory=list)  # of the episodes that judge the trained policy
     bottleneck: Bottleneck  # where the time of this process went, the final episodes and the video left out
+    returns: list[float] = field(default_factory=list)  # of the episodes that judge the trained policy
     video: Path | None = None
     no_video: str | None = None  # why there is none, if one was asked for
 
@@ -115,24 +115,25 @@ class Run:
             while self.num_steps < experiment.total_steps and not self._interrupted:
                 segment = self.collector.collect(learner.num_rows)
                 metrics = learner.update(segment)
+                stopwatch.lap("learning")
                 self.num_steps += segment.num_steps
                 self._take_episodes()
                 progress.update(self.num_steps, self.recent)
-                stopwatch.lap("learning")
+                stopwatch.lap(REST)
                 if due["log"].now(self.num_steps):
                     self.seconds = time.perf_counter() - started
                     self._log(segment, metrics)
-                stopwatch.lap(REST)
+                    stopwatch.lap("logging")
                 if due["evaluate"].now(self.num_steps):
                     self._evaluate()
-                if due["save"].now(self.num_steps):
-                    stopwatch.lap("logging")
-                    self._save("last", with_experience=experiment.checkpoint.replay)
-            self.seconds = time.perf_counter() - started
                     stopwatch.lap("evaluation")
+                if due["save"].now(self.num_steps):
+                    self._save("last", with_experience=experiment.checkpoint.replay)
+                    stopwatch.lap("checkpoints")
+            self.seconds = time.perf_counter() - started
             if due["evaluate"].period and self._evaluated_at < self.num_steps and not self._interrupted:
                 self._evaluate()
-                    stopwatch.lap("checkpoints")
+                stopwatch.lap("evaluation")
             path = self._save("last", with_experience=experiment.checkpoint.replay)
             stopwatch.lap("checkpoints")
         bottleneck = Bottleneck(self.situation(), stopwatch.seconds.copy(), self.num_steps - first_step)
@@ -142,7 +143,6 @@ class Run:
         """What was found of the machine, the network and the environments."""
         return situation(self.experiment, self.task, self.learner.policy, self.envs)
 
-                stopwatch.lap("evaluation")
     def judge(self, result: Result) -> None:
         """Play the final episodes and the video with the best policy (the last one, if none was evaluated before)."""
         config, policy = self.experiment.evaluation, self.learner.policy
@@ -215,12 +215,12 @@ class Run:
             else:
                 tag = name if "/" in name else f"train/{name}"
                 scalars[tag] = float(value)
-        self.logger.scalars(scalars, self.num_steps)
-        self.logger.histogram("rollout/actions", segment.action[:-1].numpy(), self.num_steps)
-
         share = shares(self.collector.stopwatch.seconds, self._timed)
         self._timed = self.collector.stopwatch.seconds.copy()
         scalars |= {f"time/share_{phase}": share[phase] for phase in ("stepping", "acting", "learning")}
+        self.logger.scalars(scalars, self.num_steps)
+        self.logger.histogram("rollout/actions", segment.action[:-1].numpy(), self.num_steps)
+
     def _evaluate(self) -> None:
         config, self._evaluated_at = self.experiment.evaluation, self.num_steps
         if self.eval_envs is None:
