@@ -95,8 +95,8 @@ class DQN:
             refuse_unread(config, ("priority_exponent", "priority_beta", "priority_eta"), "agent.prioritized is true")
         if config.compress_replay and not has_pictures(task.observation_space):
             raise SettingError(
-                f"agent.compress_replay is true, but the observations, {task.observation_space}, have no pictures of "
-                "bytes (uint8) in them; set it to false"
+                "agent.compress_replay is true, but there are no pictures of bytes (uint8) among the observations to "
+                "compress; set it to false"
             )
         if config.tau < 1.0:
             refuse_unread(config, ("target_period",), "agent.tau is 1")

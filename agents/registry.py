@@ -36,6 +36,8 @@ class Task:
     device: torch.device
     precision: torch.dtype = torch.float32
     """What parts that read pictures compute in."""
+    frame_stack: int = 1
+    """Pictures stacked on the first axis of an observation, oldest first; 1: none."""
 
 
 _KINDS = {"ppo": "triathlon.agents.ppo:PPO", "dqn": "triathlon.agents.dqn:DQN", "pqn": "triathlon.agents.pqn:PQN"}

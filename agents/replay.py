@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from triathlon.agents.picture_store import TYPICAL_SHARE, load_lz4
 from triathlon.agents.returns import n_step_targets
 from triathlon.agents.row_store import Array, Index, RowStore, host, padded
 from triathlon.agents.sample import Sample
@@ -39,6 +40,10 @@ class Replay:
     place. If the environments were reset in between, that row starts an episode and so the row before it turns out not
     to be valid: one transition a column is lost.
 
+    With `frame_stack` K > 1 an observation is a stack of K frames, of which only the newest is stored; stacks are put
+    together when they are drawn, and K - 1 more rows are kept for the frames of the oldest. With `compress`, pictures
+    are packed losslessly (`agents/picture_store.py`).
+
     `extras` are not stored. Prioritised sampling is proportional (Schaul et al. 2016, section 3.3), the priority of a
     sequence `eta * max + (1 - eta) * mean` of its absolute TD errors (R2D2: Kapturowski et al. 2019, section 2.3).
     """
@@ -56,6 +61,8 @@ class Replay:
         priority_eta: float = 0.9,
         *,
         contiguous: bool,
+        frame_stack: int = 1,
+        compress: bool = False,
         generator: np.random.Generator,
     ) -> None:
         if not contiguous and (length != 1 or burn_in != 0):
@@ -65,6 +72,10 @@ class Replay:
         self.capacity, self.gamma, self.n_step, self.length, self.burn_in = capacity, gamma, n_step, length, burn_in
         self.prioritized, self.priority_exponent, self.priority_eta = prioritized, priority_exponent, priority_eta
         self.state_period, self.contiguous, self.generator = state_period, contiguous, generator
+        self.frame_stack, self.compress = frame_stack, compress
+        self._num_history = frame_stack - 1  # rows that are kept for their frames when they cannot be drawn any more
+        if compress:
+            load_lz4()  # or say now that it is not there
         self._span = burn_in + length + n_step - 1  # the last row of a sample, counted from its start
         self._offsets = np.arange(self._span + 1)[:, None]
         self._rows: RowStore | None = None  # its shapes are known when something is added
@@ -72,8 +83,8 @@ class Replay:
         self._start_row: Index | None = None  # [starts]; None: every row is a start
         self._tree: SumTree | None = None
         self._max_priority = 1.0
-        self._num_columns = self._num_ring_rows = self._num_ring_starts = self._start_period = 0
-        self._head = 0  # the row to be written next; until then it holds row T of the last segment
+        self._num_columns = self._num_rows = self._num_ring_rows = self._num_ring_starts = self._start_period = 0
+        self._head = self._num_history  # the row to be written next; until then it holds row T of the last segment
         # Starts [first, ready) can be drawn, [ready, end) wait for rows still to come.
         self._first = self._ready = self._end = 0
         self._num_sampleable = 0
@@ -89,11 +100,24 @@ class Replay:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory when full, without the priorities."""
+        """Bytes of memory when full, without the priorities; of pictures that are compressed, the bytes taken now."""
         return (self._rows.nbytes if self._rows else 0) + sum(array.nbytes for array in self._states)
 
+    def expected_nbytes(self, like: Segment) -> tuple[int, int]:
+        """Bytes of memory when full of rows like these: with compressed pictures of a typical game, and the most.
+
+        The same without compression, which is when they are exact. Nothing is taken yet.
+        """
+        columns, period = like.num_columns, self._start_period_of(like)
+        rows = self.capacity // columns
+        num_places, num_starts = (self._num_history + rows + 1) * columns, _num_starts(rows, period) * columns
+        plain, packed = RowStore.place_bytes(like, self.frame_stack, self.compress)
+        least = num_places * plain + (SumTree.nbytes(num_starts) if self.prioritized else 0)
+        least += sum(num_starts * state[0, 0].nbytes for state in like.state)
+        return least + int(num_places * packed * TYPICAL_SHARE), least + num_places * packed
+
     def _oldest(self, head: int) -> int:
-        return max(0, head - self._num_ring_rows + 1)
+        return max(self._num_history, head - self._num_rows)
 
     # Writing
 
@@ -105,9 +129,9 @@ class Replay:
             raise SettingError(
                 f"replay holds {self._num_columns} columns; a segment of {segment.num_columns} was added"
             )
-        if num_rows >= self._num_ring_rows:
+        if num_rows > self._num_rows:
             raise SettingError(
-                f"capacity {self.capacity} of the replay holds {self._num_ring_rows - 1} rows of {self._num_columns} "
+                f"capacity {self.capacity} of the replay holds {self._num_rows} rows of {self._num_columns} "
                 f"environments, fewer than the {num_rows} added at once: "
                 f"raise capacity to {num_rows * self._num_columns} or more"
             )
@@ -188,16 +212,21 @@ class Replay:
                 f"capacity {self.capacity} of the replay holds {num_rows} rows of {columns} environments; one sample "
                 f"needs burn_in + length + n_step - 1 = {self._span}: raise capacity to {self._span * columns} or more"
             )
-        period = max(self.state_period, min(segment.state_period, segment.num_rows)) if segment.state else 0
-        self._make_room(columns, period)
+        self._make_room(columns, self._start_period_of(segment))
+        # Rows are starts by their own number, which begins after the history; those with states are counted apart.
+        self._first = self._ready = self._end = 0 if segment.state else self._num_history
         starts = self._num_ring_starts * columns
         self._states = [np.zeros((starts, *x.shape[2:]), x.dtype) for x in map(host, segment.state)]
-        return RowStore(self._num_ring_rows, columns, segment)
+        return RowStore(self._num_ring_rows, columns, segment, self.frame_stack, self.compress)
+
+    def _start_period_of(self, segment: Segment) -> int:
+        return max(self.state_period, min(segment.state_period, segment.num_rows)) if segment.state else 0
 
     def _make_room(self, num_columns: int, start_period: int) -> None:
         self._num_columns, self._start_period = num_columns, start_period
-        self._num_ring_rows = self.capacity // num_columns + 1  # and the row that the newest transition leads to
-        self._num_ring_starts = self._num_ring_rows // start_period + 1 if start_period else self._num_ring_rows
+        self._num_rows = self.capacity // num_columns
+        self._num_ring_rows = self._num_history + self._num_rows + 1  # and the row that the newest transition leads to
+        self._num_ring_starts = _num_starts(self._num_rows, start_period)
         self._start_row = np.zeros(self._num_ring_starts, np.int64) if start_period else None
         if self.prioritized:
             self._tree = SumTree(self._num_ring_starts * num_columns)
@@ -297,7 +326,7 @@ class Replay:
         num_starts = min(self._end, self._num_ring_starts)
         rows = None if self._rows is None else self._rows.state_dict(min(self._head + 1, self._num_ring_rows))
         return {
-            "num_ring_rows": self._num_ring_rows,
+            "num_rows": self._num_rows,
             "start_period": self._start_period,
             "counts": [self._head, self._first, self._ready, self._end, self._num_sampleable],
             "rows": rows,
@@ -312,15 +341,18 @@ class Replay:
         """Inverse of `state_dict` for a replay with the same settings; errors: `SettingError`."""
         if state["rows"] is not None:
             columns = state["rows"]["num_columns"]
-            if self.capacity // columns + 1 != state["num_ring_rows"]:
+            if self.capacity // columns != state["num_rows"]:
                 raise SettingError(
                     f"replay capacity {self.capacity} is not that of the saved replay, "
-                    f"{(state['num_ring_rows'] - 1) * columns}; resume with the capacity that the run had"
+                    f"{state['num_rows'] * columns}; resume with the capacity that the run had"
                 )
-            if self.prioritized != (state["tree"] is not None):
-                raise SettingError(
-                    f"prioritized={self.prioritized} is not what the saved replay had; resume with its value"
-                )
+            saved = {"prioritized": state["tree"] is not None}
+            saved |= {"frame_stack": state["rows"]["frame_stack"], "compress": state["rows"]["compress"]}
+            for name, value in saved.items():
+                if getattr(self, name) != value:
+                    raise SettingError(
+                        f"{name}={getattr(self, name)} is not what the saved replay had; resume with its value"
+                    )
             self._make_room(columns, state["start_period"])
             self._rows = RowStore.from_state_dict(self._num_ring_rows, state["rows"])
             self._states = [padded(array, self._num_ring_starts * columns) for array in state["states"]]
@@ -331,6 +363,11 @@ class Replay:
         self._head, self._first, self._ready, self._end, self._num_sampleable = state["counts"]
         self._max_priority = state["max_priority"]
         self.generator.bit_generator.state = state["generator"]
+
+
+def _num_starts(num_rows: int, start_period: int) -> int:
+    """Room for the starts among so many rows and the one after them: every row, or some that are a period apart."""
+    return (num_rows + 1) // start_period + 1 if start_period else num_rows + 1
 
 
 __all__ = ["Replay", "Sample"]

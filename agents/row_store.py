@@ -1,7 +1,8 @@
 """The memory of a replay: preallocated numpy arrays of rows, read back as segments.
 
-R rows, B columns, T rows of a written segment, W rows of N samples that are read, A actions. A *place* is
-`row * B + column`. Memory is zeroed lazily by the operating system: it is committed as the rows are first written.
+R rows, B columns, T rows of a written segment, W rows of N samples that are read, A actions, K frames of a stack. A
+*place* is `row * B + column`. Memory is zeroed lazily by the operating system: it is committed as the rows are first
+written.
 """
 
 from __future__ import annotations
@@ -13,42 +14,84 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from triathlon.agents.frame_stacks import FrameStacks
+from triathlon.agents.picture_store import INDEX_BYTES, PictureStore, is_picture
 from triathlon.agents.segment import Segment
 from triathlon.networks.backbone import Obs
+from triathlon.networks.errors import SettingError
 
 Array = NDArray[Any]
 Index = NDArray[np.int64]
+Shape = tuple[tuple[int, ...], np.dtype[Any]]
 
 
 class RowStore:
-    """R rows of B columns shaped as a first segment; images stay uint8, masks are packed into bits."""
+    """R rows of B columns shaped as a first segment; images stay uint8, masks are packed into bits.
 
-    def __init__(self, num_rows: int, num_columns: int, like: Segment) -> None:
-        self.num_rows, self.num_columns = num_rows, num_columns
+    `frame_stack` K > 1: the observation is a stack `[K, *frame]`, of which the newest frame is stored. The K - 1 rows
+    before one that is read must be there too, unless an episode begins in between. `compress`: pictures are packed.
+    """
+
+    def __init__(
+        self, num_rows: int, num_columns: int, like: Segment, frame_stack: int = 1, compress: bool = False
+    ) -> None:
+        self.num_rows, self.num_columns, self.compress = num_rows, num_columns, compress
         self.num_actions = 0 if like.legal is None else like.legal.shape[-1]  # A, 0 where there are no masks
         self.obs_names = _names_of(like.obs, "obs")  # nested as the observation is
-        size = num_rows * num_columns
-        self.arrays = {name: np.zeros((size, *x.shape[2:]), x.dtype) for name, x in _arrays_of(like).items()}
+        self._stacks = FrameStacks(frame_stack) if frame_stack > 1 else None
+        shapes, size = _shapes_of(like, frame_stack), num_rows * num_columns
+        self.pictures = {
+            name: PictureStore(num_rows, num_columns, shapes.pop(name)[0])
+            for name in (_pictures_among(shapes) if compress else ())
+        }
+        self.arrays = {name: np.zeros((size, *shape), dtype) for name, (shape, dtype) in shapes.items()}
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory when full."""
-        return sum(array.nbytes for array in self.arrays.values())
+        """Bytes of memory when full; of pictures that are compressed, the bytes they take now."""
+        plain = sum(array.nbytes for array in self.arrays.values())
+        return plain + sum(store.nbytes for store in self.pictures.values())
+
+    @staticmethod
+    def place_bytes(like: Segment, frame_stack: int = 1, compress: bool = False) -> tuple[int, int]:
+        """Bytes of one row of one column: those that it takes, and those of pictures before they are compressed."""
+        shapes = _shapes_of(like, frame_stack)
+        sizes = {name: int(np.prod(shape, dtype=int)) * dtype.itemsize for name, (shape, dtype) in shapes.items()}
+        pictures = [sizes.pop(name) for name in (_pictures_among(shapes) if compress else ())]
+        return sum(sizes.values()) + INDEX_BYTES * len(pictures), sum(pictures)
 
     def write(self, rows: Index, segment: Segment) -> None:
-        """Put the rows `[T+1]` of a segment into the rows `rows [T+1]`."""
-        for name, values in _arrays_of(segment).items():
+        """Put the rows `[T+1]` of a segment into the rows `rows [T+1]`, of which the first is new or was the last.
+
+        With stacks, K - 1 rows before the very first take the frames that its stack begins with.
+        """
+        arrays = _arrays_of(segment)
+        if self._stacks is not None:
+            obs, is_new = arrays["obs"], self._stacks.newest is None
+            arrays["obs"], arrays["repeats"] = self._stacks.split(obs, arrays["is_first"])
+            if is_new:
+                self._put("obs", rows[0] + np.arange(1 - self._stacks.num_frames, 0), obs[0, :, :-1].swapaxes(0, 1))
+        for name, values in arrays.items():
+            self._put(name, rows, values)
+
+    def _put(self, name: str, rows: Index, values: Array) -> None:
+        if name in self.pictures:
+            self.pictures[name].write(rows, values)
+        else:
             self.arrays[name].reshape(self.num_rows, self.num_columns, *values.shape[2:])[rows] = values
 
     def take(self, name: str, places: Index) -> Array:
-        """What is stored under `name` at `places [W, N]`: `[W, N, ...]`."""
-        taken: Array = self.arrays[name].take(places, 0)
+        """What is stored under `name` at `places [...]`: `[..., *shape]`; of a stack, the newest frame."""
+        taken: Array = self.pictures[name].take(places) if name in self.pictures else self.arrays[name].take(places, 0)
         return taken
 
     def segment(self, places: Index, known: dict[str, Array]) -> Segment:
         """The rows at `places [W, N]`, without memory states; what is `known` of them already is not read again."""
 
         def read(name: str) -> Tensor:
+            if name == "obs" and self._stacks is not None:
+                size = self.num_rows * self.num_columns
+                return torch.from_numpy(self._stacks.join(places, self.num_columns, size, self.take))
             return torch.from_numpy(known[name] if name in known else self.take(name, places))
 
         def read_obs(names: Any) -> Obs:
@@ -69,6 +112,10 @@ class RowStore:
             "num_actions": self.num_actions,
             "obs_names": self.obs_names,
             "arrays": {name: array[:size] for name, array in self.arrays.items()},
+            "compress": self.compress,
+            "pictures": {name: store.state_dict(num_rows) for name, store in self.pictures.items()},
+            "frame_stack": 1 if self._stacks is None else self._stacks.num_frames,
+            "newest": None if self._stacks is None else self._stacks.newest,
         }
 
     @classmethod
@@ -76,9 +123,16 @@ class RowStore:
         """A store of `num_rows` rows whose first are those that were saved."""
         store = cls.__new__(cls)
         store.num_rows, store.num_columns, store.num_actions = num_rows, state["num_columns"], state["num_actions"]
-        store.obs_names = state["obs_names"]
+        store.obs_names, store.compress = state["obs_names"], state["compress"]
         size = num_rows * store.num_columns
         store.arrays = {name: padded(array, size) for name, array in state["arrays"].items()}
+        store.pictures = {
+            name: PictureStore.from_state_dict(num_rows, store.num_columns, saved)
+            for name, saved in state["pictures"].items()
+        }
+        store._stacks = FrameStacks(state["frame_stack"]) if state["frame_stack"] > 1 else None
+        if store._stacks is not None:
+            store._stacks.newest = state["newest"]
         return store
 
 
@@ -102,6 +156,24 @@ def _arrays_of(segment: Segment) -> dict[str, Array]:
         arrays["legal"] = np.packbits(host(segment.legal), axis=-1)
     _flatten(segment.obs, "obs", arrays)
     return arrays
+
+
+def _shapes_of(like: Segment, frame_stack: int) -> dict[str, Shape]:
+    """Shape and type of what is stored at each place; raises SettingError where observations are no such stacks."""
+    shapes = {name: (x.shape[2:], x.dtype) for name, x in _arrays_of(like).items()}
+    if frame_stack > 1:
+        shape, dtype = shapes.get("obs", ((), np.dtype(np.uint8)))
+        if dtype != np.uint8 or len(shape) < 2 or shape[0] != frame_stack:
+            raise SettingError(
+                f"frame_stack of the environment is {frame_stack}, but its observation is not one stack of as many "
+                f"frames (a Box of uint8 with the shape [{frame_stack}, ...])"
+            )
+        shapes |= {"obs": (shape[1:], dtype), "repeats": ((), np.dtype(np.bool_))}
+    return shapes
+
+
+def _pictures_among(shapes: dict[str, Shape]) -> list[str]:
+    return [name for name, (shape, dtype) in shapes.items() if name.startswith("obs") and is_picture(shape, dtype)]
 
 
 def _flatten(obs: Obs, name: str, into: dict[str, Array]) -> None:

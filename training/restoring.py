@@ -61,6 +61,7 @@ def load_policy(path: Path, experiment: Experiment) -> Policy:
             seed=np.random.SeedSequence(experiment.seed),
             device=device,
             precision=pick_precision(experiment.precision, device, envs.single_observation_space),
+            frame_stack=getattr(envs, "frame_stack", 1),
         )
     learner = make_learner(experiment.agent, experiment.backbone, task)
     set_threads(experiment.num_threads, learner.policy, task)

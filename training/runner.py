@@ -28,6 +28,7 @@ from triathlon.training.errors import RunError
 from triathlon.training.evaluate import evaluate, film
 from triathlon.training.logger import Logger
 from triathlon.training.machine import pick_device, pick_precision, set_threads, start_with_one_thread
+from triathlon.training.memory import announce_replay
 from triathlon.training.progress import Progress
 from triathlon.training.restoring import load_checkpoint, restore_learner
 from triathlon.training.schema import to_mapping
@@ -78,10 +79,12 @@ class Run:
             seed=learner_seed,
             device=self.device,
             precision=pick_precision(experiment.precision, self.device, self.envs.single_observation_space),
+            frame_stack=getattr(self.envs, "frame_stack", 1),
         )
         start_with_one_thread()
         self.learner = make_learner(experiment.agent, experiment.backbone, self.task)
         set_threads(experiment.num_threads, self.learner.policy, self.task)
+        announce_replay(self.learner, self.task)
         self.collector = Collector(self.envs, self.learner.policy, self._next_env_seed(), self.learner.state_period)
         self.num_steps, self.best_score, self.seconds = 0, -np.inf, 0.0
         self.recent: deque[Episode] = deque(maxlen=100)
