@@ -78,6 +78,7 @@ def practise() -> Iterator[Callable[..., Practice]]:
             total_steps=total_steps,
             seed=np.random.SeedSequence(seed),
             device=torch.device("cpu"),
+            frame_stack=getattr(envs, "frame_stack", 1),
         )
         learner = make_learner(experiment.agent, experiment.backbone, task)
         collector = Collector(envs, learner.policy, seed, learner.state_period)

@@ -1,87 +1,19 @@
-"""The replay against a plain list of all rows ever seen.
-
-Every observation carries a number that no other has, so that a sample tells which rows it is made of.
-"""
+"""The replay on rows that can be counted by hand; `test_replay_reference.py` has every combination of its settings."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from triathlon.agents.replay import Replay, Sample
+from triathlon.agents.replay import Replay
 from triathlon.agents.segment import Segment
 from triathlon.networks.errors import SettingError
 
 GAMMA = 0.9
-NUM_ACTIONS = 10
-
-
-@dataclass
-class World:
-    """Plays random episodes in B columns and remembers every row; `rows[-1]` is seen but not yet played."""
-
-    num_columns: int
-    generator: np.random.Generator
-    end_rate: float = 0.3
-    rows: list[dict[str, np.ndarray]] = field(default_factory=list)
-    num_seen: int = 0
-
-    def __post_init__(self) -> None:
-        self.done = np.ones(self.num_columns, bool)
-        self.see()
-
-    def see(self) -> None:
-        """Append the next row; its reward and `terminated` come true when it is played."""
-        size = self.num_columns
-        number = self.num_seen + np.arange(size)
-        self.num_seen += size
-        row = {"number": number, "is_first": self.done, "legal": self.generator.random((size, NUM_ACTIONS)) < 0.5}
-        row |= {"action": self.generator.integers(0, 9, (size, 2)), "reward": np.zeros(size, np.float32)}
-        row |= {"terminated": np.zeros(size, bool), "state": self.generator.random((size, 2)).astype(np.float32)}
-        self.rows.append(row)
-
-    def play(self) -> None:
-        row = self.rows[-1]
-        was_last = row.get("ended", np.zeros(self.num_columns, bool))
-        ends = ~was_last & (self.generator.random(self.num_columns) < self.end_rate)
-        row["terminated"] = ends & (self.generator.random(self.num_columns) < 0.5)
-        row["reward"] = np.where(was_last, 0, self.generator.normal(size=self.num_columns)).astype(np.float32)
-        self.done = was_last
-        self.see()
-        self.rows[-1]["ended"] = ends
-
-    def reset(self) -> None:
-        """Begin new episodes everywhere: the row that was seen last is never played."""
-        self.rows.pop()
-        self.done = np.ones(self.num_columns, bool)
-        self.see()
-
-    def segment(self, num_rows: int, state_period: int | None) -> Segment:
-        begin = len(self.rows) - 1
-        for _ in range(num_rows):
-            self.play()
-        rows = {n: np.stack([row[n] for row in self.rows[begin:]]) for n in self.rows[0]}
-        number = torch.from_numpy(rows["number"])
-        image = torch.stack([number % 251, number // 251], -1).to(torch.uint8).unsqueeze(-1)
-        tensor = {n: torch.from_numpy(x) for n, x in rows.items()}
-        return Segment(
-            obs={"vector": number.float().unsqueeze(-1), "eyes": {"image": image}},
-            action=tensor["action"],
-            reward=tensor["reward"],
-            terminated=tensor["terminated"],
-            is_first=tensor["is_first"],
-            legal=tensor["legal"],
-            state=() if state_period is None else (tensor["state"][:-1:state_period],),
-            state_period=state_period or 1,
-        )
 
 
 def make(capacity: int = 100, seed: int = 0, **options: Any) -> Replay:
@@ -203,18 +135,6 @@ def test_where_few_rows_were_played_they_are_still_drawn_evenly() -> None:
     assert all(abs(count - 1000) < 150 for count in counts.values())
 
 
-def test_uniform() -> None:
-    replay = make(capacity=64)
-    world = World(2, np.random.default_rng(1))
-    for _ in range(20):
-        replay.add(world.segment(7, None))
-    counts = Counter(replay.sample(20_000).segment.obs["vector"][0, :, 0].int().tolist())  # type: ignore[index]
-    mean = 20_000 / replay.num_sampleable
-    assert len(counts) == replay.num_sampleable
-    chi_square = sum((count - mean) ** 2 / mean for count in counts.values())
-    assert chi_square < replay.num_sampleable + 4 * (2 * replay.num_sampleable) ** 0.5
-
-
 def test_priorities() -> None:
     replay = make(prioritized=True, priority_exponent=0.5)
     replay.add(simple(0, [1, 0, 0, 0]))
@@ -254,22 +174,31 @@ def test_priority_of_a_sequence_and_of_what_was_overwritten() -> None:
 
 def test_to_another_device() -> None:
     replay = make(length=2, contiguous=True)
-    world = World(2, np.random.default_rng(1))
-    replay.add(world.segment(10, 2))
+    segment = simple(0, [1, 0, 0, 0, 0])
+    segment.state, segment.state_period = (torch.zeros(2, 1, 3),), 2
+    replay.add(segment)
     sample = replay.sample(10)
     assert sample.to(torch.device("cpu")) is sample
     away = sample.to(torch.device("meta"))
     assert away.segment.reward.is_meta and away.state[0].is_meta and away.weights.is_meta and not away.index.is_meta
 
 
-def test_uint8_stays_and_masks_are_packed() -> None:
-    replay = make(capacity=100)
-    replay.add(World(4, np.random.default_rng(0)).segment(3, None))
-    # number 4 + image 2 + action 2*8 + reward 4 + terminated 1 + is_first 1 + ten masks in 2 bytes, 25 + 1 rows of 4
-    assert replay.nbytes == 30 * 26 * 4
-    sample = replay.sample(3)
-    assert sample.segment.obs["eyes"]["image"].dtype == torch.uint8  # type: ignore[index]
-    assert sample.segment.legal is not None and sample.segment.legal.shape == (2, 3, NUM_ACTIONS)
+def test_bytes_of_a_row() -> None:
+    replay, packed = make(), make(compress=True)
+    segment = simple(0, [1, 0, 0, 0])
+    segment.obs = {"number": segment.action.float(), "eyes": {"image": torch.zeros(4, 1, 8, 8, dtype=torch.uint8)}}
+    segment.legal = torch.ones(4, 1, 10, dtype=torch.bool)
+    # number 4, image 64, action 8, reward 4, terminated 1, is_first 1, ten masks in 2 bytes; 100 rows and the last
+    assert replay.expected_nbytes(segment) == (84 * 101, 84 * 101)
+    # the image is found by 12 bytes, and if it cannot be compressed it is as long as it was
+    assert packed.expected_nbytes(segment) == (32 * 101 + int(0.14 * 64 * 101), 96 * 101)
+    for each in (replay, packed):
+        each.add(segment)
+        sample = each.sample(3).segment
+        assert sample.obs["eyes"]["image"].dtype == torch.uint8 and not sample.obs["eyes"]["image"].any()
+        assert sample.legal is not None and sample.legal.shape == (2, 3, 10)
+    assert replay.nbytes == 84 * 101
+    assert packed.nbytes - 32 * 101 < 4 * 20  # 64 zeros in a few bytes, four times
 
 
 @pytest.mark.parametrize(
@@ -292,171 +221,4 @@ def test_wrong_use() -> None:
     with pytest.raises(ValueError, match="nothing to draw yet: it holds 2 transitions"):
         replay.sample(1)
     with pytest.raises(SettingError, match="holds 1 columns; a segment of 2 was added"):
-        replay.add(World(2, np.random.default_rng(0)).segment(3, None))
-
-
-class Reference:
-    """What may be drawn, and what a sample must say, from the list of all rows."""
-
-    def __init__(self, world: World, replay: Replay) -> None:
-        self.world, self.replay = world, replay
-        self.states: set[int] = set()
-        self.priorities: dict[tuple[int, int], float] = {}
-
-    def starts(self, state_period: int | None) -> set[tuple[int, int]]:
-        replay, rows = self.replay, self.world.rows
-        head = len(rows) - 1
-        oldest = max(0, head - replay.capacity // self.world.num_columns)
-        span = replay.burn_in + replay.length + replay.n_step - 1
-        return {
-            (row, b)
-            for row in range(oldest, head - span + 1)
-            for b in range(self.world.num_columns)
-            if (row in self.states or state_period is None) and (replay.contiguous or not rows[row + 1]["is_first"][b])
-        }
-
-    def check(self, sample: Sample, starts: set[tuple[int, int]]) -> list[tuple[int, int]]:
-        replay, rows, segment = self.replay, self.world.rows, sample.segment
-        places = {int(row["number"][b]): (t, b) for t, row in enumerate(rows) for b in range(self.world.num_columns)}
-        chosen = []
-        for i in range(len(sample.index)):
-            seen = [places[int(number)] for number in segment.obs["vector"][:, i, 0]]  # type: ignore[index]
-            t, b = seen[0]
-            assert (t, b) in starts
-            chosen.append((t, b))
-            for k, (row, column) in enumerate(seen):
-                assert column == b
-                for name in ("action", "reward", "terminated", "is_first", "legal"):
-                    assert getattr(segment, name)[k, i].tolist() == rows[row][name][b].tolist()
-                low, high = segment.obs["eyes"]["image"][k, i, :, 0].tolist()  # type: ignore[index]
-                assert low + 251 * high == rows[row]["number"][b]
-            if self.states:
-                np.testing.assert_array_equal(sample.state[0][i], rows[t]["state"][b])
-            if replay.contiguous:
-                assert [row for row, _ in seen] == list(range(t, t + replay.burn_in + replay.length + replay.n_step))
-            for j in range(replay.length):
-                row = t + replay.burn_in + j
-                total, discount, steps = 0.0, 1.0, 0
-                while steps < replay.n_step and not rows[row + steps + 1]["is_first"][b]:
-                    total += GAMMA**steps * rows[row + steps]["reward"][b]
-                    discount *= GAMMA * (not rows[row + steps]["terminated"][b])
-                    steps += 1
-                assert sample.mask[j, i] == (steps > 0)
-                assert sample.returns[j, i].item() == pytest.approx(total, rel=1e-4, abs=1e-5)
-                assert sample.discount[j, i].item() == pytest.approx(discount, rel=1e-5)
-                assert seen[int(sample.bootstrap[j, i])][0] == row + max(steps, 1)
-        return chosen
-
-
-@given(
-    seed=st.integers(0, 10_000),
-    num_columns=st.integers(1, 3),
-    n_step=st.integers(1, 4),
-    shape=st.sampled_from([None, (1, 0), (3, 0), (2, 3)]),
-    state_period=st.sampled_from([None, 1, 2, 3]),
-    thinned=st.sampled_from([1, 5]),
-    prioritized=st.booleans(),
-    end_rate=st.sampled_from([0.0, 0.2, 0.6, 1.0]),
-)
-@settings(deadline=None, max_examples=40)
-def test_against_a_list_of_rows(
-    seed: int,
-    num_columns: int,
-    n_step: int,
-    shape: tuple[int, int] | None,
-    state_period: int | None,
-    thinned: int,
-    prioritized: bool,
-    end_rate: float,
-) -> None:
-    generator = np.random.default_rng(seed)
-    world = World(num_columns, generator, end_rate)
-    length, burn_in = shape or (1, 0)
-    state_period = state_period if shape else None
-    capacity = int(generator.integers(14, 40)) * num_columns + int(generator.integers(num_columns))
-    options = {
-        "n_step": n_step,
-        "length": length,
-        "burn_in": burn_in,
-        "state_period": thinned,
-        "prioritized": prioritized,
-    }
-    replay = make(capacity, seed, **options, priority_exponent=1.0, contiguous=shape is not None)
-    reference = Reference(world, replay)
-    greatest, start_period = 1.0, 0
-    old: tuple[Sample, list[tuple[int, int]]] | None = None
-    for _ in range(12):
-        if generator.random() < 0.2 and len(world.rows) > 1:
-            world.reset()
-        begin = len(world.rows) - 1
-        num_rows = int(generator.integers(1, 12))
-        replay.add(world.segment(num_rows, state_period))
-        if state_period:
-            start_period = start_period or max(thinned, min(state_period, num_rows))
-            for row in range(begin, begin + num_rows, state_period):
-                if row - max(reference.states, default=-start_period) >= start_period:
-                    reference.states.add(row)
-        starts = reference.starts(state_period)
-        assert replay.num_sampleable == len(starts)
-        reference.priorities = {key: reference.priorities.get(key, greatest) for key in starts}
-        if not replay.num_sampleable:
-            continue
-        if old is not None and prioritized and generator.random() < 0.5:  # priorities that come late
-            sample, chosen = old
-            td_error = torch.from_numpy(generator.random((length, len(chosen))) * 3)
-            td_error = td_error[:, [chosen.index(key) for key in chosen]]  # what was drawn twice has one error
-            replay.update_priorities(sample.index, td_error, sample.mask)
-            for i, key in enumerate(chosen):
-                if key in reference.priorities:
-                    known = td_error[:, i][sample.mask[:, i]]
-                    size = float(0.9 * known.max() + 0.1 * known.mean()) if len(known) else 0.0
-                    reference.priorities[key] = size + 1e-6
-            greatest = max([greatest, *(reference.priorities[key] for key in chosen if key in reference.priorities)])
-        sample = replay.sample(int(generator.integers(1, 30)), beta=1.0)
-        chosen = reference.check(sample, starts)
-        old = sample, chosen
-        if prioritized:
-            priority = np.array([reference.priorities[key] for key in chosen])
-            np.testing.assert_allclose(sample.weights / sample.weights[0], priority[0] / priority, rtol=1e-3)
-            smallest = min(reference.priorities.values())
-            np.testing.assert_allclose(sample.weights[0], smallest / priority[0], rtol=1e-3)
-
-
-@pytest.mark.parametrize("prioritized", [False, True])
-@pytest.mark.parametrize(("shape", "state_period"), [(None, None), ((3, 2), 2), ((2, 0), None)])
-@pytest.mark.parametrize("num_adds", [0, 1, 9])
-def test_resume(prioritized: bool, shape: tuple[int, int] | None, state_period: int | None, num_adds: int) -> None:
-    length, burn_in = shape or (1, 0)
-    options = {"n_step": 2, "length": length, "burn_in": burn_in, "prioritized": prioritized}
-    replay, again = (make(60, seed, contiguous=shape is not None, **options) for seed in (1, 2))
-    world = World(2, np.random.default_rng(3))
-    for _ in range(num_adds):
-        replay.add(world.segment(8, state_period))
-        if replay.num_sampleable:
-            sample = replay.sample(8)
-            replay.update_priorities(sample.index, sample.returns, sample.mask)
-    state = replay.state_dict()
-    arrays_apart = json.dumps(state, default=lambda x: {"shape": x.shape} if isinstance(x, np.ndarray) else x.error)
-    assert "bit_generator" in arrays_apart
-    again.load_state_dict(state)
-    for _ in range(6):
-        segment = world.segment(7, state_period)
-        samples = []
-        for each in (replay, again):
-            each.add(segment)
-            sample = each.sample(9)
-            each.update_priorities(sample.index, sample.returns + 1, sample.mask)
-            samples.append(sample)
-        for name in ("returns", "discount", "bootstrap", "mask", "weights", "index"):
-            assert torch.equal(getattr(samples[0], name), getattr(samples[1], name)), name
-        assert torch.equal(samples[0].segment.obs["vector"], samples[1].segment.obs["vector"])  # type: ignore[index]
-        assert all(map(torch.equal, samples[0].state, samples[1].state))
-
-
-def test_resume_with_other_settings() -> None:
-    replay = make(60)
-    replay.add(World(2, np.random.default_rng(3)).segment(8, None))
-    with pytest.raises(SettingError, match="capacity 50 is not that of the saved replay, 60"):
-        make(50).load_state_dict(replay.state_dict())
-    with pytest.raises(SettingError, match="prioritized=True is not what the saved replay had"):
-        make(60, prioritized=True).load_state_dict(replay.state_dict())
+        replay.add(simple(0, [1, 0, 0]).map(lambda x: x.expand(-1, 2)))
