@@ -150,11 +150,9 @@ def _run(experiment: Experiment) -> Iterator[Run]:
 
 def _warm_up(run: Run, seconds: float) -> None:
     """Play until what is done once (compiling, filling caches, the first samples of a replay) is done."""
-    started, num_updates = time.perf_counter(), 0
-    while num_updates < 2 or time.perf_counter() - started < seconds / 3:
-        num_updates += "loss" in run.learner.update(run.collector.collect(run.learner.num_rows))
-        if num_updates and time.perf_counter() - started > 10 * seconds:
-            break  # a rollout is so long that warming up further would only cost patience
+    started, has_learned = time.perf_counter(), False
+    while not has_learned or time.perf_counter() - started < seconds / 3:
+        has_learned |= "loss" in run.learner.update(run.collector.collect(run.learner.num_rows))
     _synchronize(run)
 
 
