@@ -106,7 +106,7 @@ def _machine(name: str, about: Situation, load: float) -> str:
 
 
 def _table(found: Diagnosis) -> str:
-    from triathlon.training.bottleneck import duration
+    from triathlon.training.bottleneck import duration, rate
     from triathlon.training.stopwatch import shares
 
     spent: Bottleneck = found.bottleneck
@@ -116,27 +116,31 @@ def _table(found: Diagnosis) -> str:
     for phase, what in WHAT.items():
         if phase == "transfer" and spent.situation.device.type != "cuda":
             continue
-        reached = f"{alone[phase]:,.0f}" if phase in alone else ""
+        reached = rate(alone[phase]) if phase in alone else ""
         row = f"  {phase:<10} {what:<30} {share[phase]:>7.1%} {duration(spent.a_step(phase)):>10} {reached:>14}"
         lines.append(row.rstrip())
-    lines.append(f"  {'together':<41} {1.0:>7.1%} {duration(spent.a_step()):>10} {f'{found.rate:,.0f}':>14}")
+    lines.append(f"  {'together':<41} {1.0:>7.1%} {duration(spent.a_step()):>10} {rate(found.rate):>14}")
     return "\n".join(lines)
 
 
 def _limits(found: Diagnosis) -> str:
+    from triathlon.training.bottleneck import rate
+
     one_by_one, overlapped = found.limit, found.overlapped_limit
     return (
-        f"This configuration runs at {found.rate:,.0f} steps/s; stepping alone {found.stepping:,.0f}, "
-        f"acting alone {found.acting:,.0f}, learning alone {found.learning:,.0f}.\n"
-        f"Reached of this machine's limit: {found.rate / one_by_one:.0%} of {one_by_one:,.0f} steps/s with nothing "
+        f"This configuration runs at {rate(found.rate)} steps/s; stepping alone {rate(found.stepping)}, "
+        f"acting alone {rate(found.acting)}, learning alone {rate(found.learning)}.\n"
+        f"Reached of this machine's limit: {found.rate / one_by_one:.0%} of {rate(one_by_one)} steps/s with nothing "
         f"between the three,\n"
-        f"{found.rate / overlapped:.0%} of {overlapped:,.0f} steps/s were they to go on all at the same time."
+        f"{found.rate / overlapped:.0%} of {rate(overlapped)} steps/s were they to go on all at the same time."
     )
 
 
 def _advice(found: Diagnosis) -> str:
-    spent, best = found.bottleneck, found.best
+    from triathlon.training.bottleneck import rate
     from triathlon.training.stopwatch import shares
+
+    spent, best = found.bottleneck, found.best
 
     lines = [f"Binds: {spent.binds} ({shares(spent.seconds)[spent.binds]:.0%} of the time)"]
     if not found.trials:
@@ -149,7 +153,7 @@ def _advice(found: Diagnosis) -> str:
         if trial.rate is None:
             result = f"refused: {trial.refusal}"
         else:
-            result = f"{trial.rate:,.0f} steps/s instead of {found.rate:,.0f}"
+            result = f"{rate(trial.rate)} steps/s instead of {rate(found.rate)}"
         lines.append(f"Tried: {trial.change.settings_text}: {result}")
     return "\n".join(lines)
 

@@ -32,6 +32,11 @@ PIPE_SECONDS = 100e-6
 COMPILE_SECONDS = 30.0
 
 
+def load() -> float:
+    """Processes and threads that wanted to run in the last minute, on average; 0 where the system does not tell."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
 @dataclass(frozen=True)
 class Situation:
     """What advice depends on, as it was found: the machine, the network and the environments."""
@@ -47,6 +52,7 @@ class Situation:
     num_cores: int = field(default_factory=num_cores)
     has_gpu: bool = field(default_factory=torch.cuda.is_available)
     has_compiler: bool = field(default_factory=lambda: bool(shutil.which("g++") or shutil.which("clang++")))
+    load: float = field(default_factory=load)
     cpu_has_bfloat16: bool = field(default_factory=lambda: has_bfloat16(torch.device("cpu")))
 
     @property
@@ -220,6 +226,7 @@ class Bottleneck:
     def _about_arithmetic(self) -> Iterator[Change]:
         """What makes the network's arithmetic faster."""
         about = self.situation
+        is_busy = about.load > 1.5 * about.num_cores  # more than this run itself makes it
         if about.device.type == "cpu" and about.has_gpu and not about.is_small:
             yield Change({"device": "cuda"}, "this machine has a GPU")
         if about.device.type != "cpu":
@@ -227,10 +234,15 @@ class Bottleneck:
         sees, in_float32 = about.num_pixels >= SMALL_PICTURE, about.precision == torch.float32
         if sees and in_float32 and about.cpu_has_bfloat16:
             yield Change({"precision": "bfloat16"}, "this CPU multiplies bfloat16 faster than float32")
-        if about.num_threads < about.num_cores and not about.is_small:
+        if about.num_threads < about.num_cores and not about.is_small and not is_busy:
             why = f"PyTorch uses {about.num_threads} of {count(about.num_cores, 'core')}"
             yield Change({"num_threads": about.num_cores}, why)
-        if about.num_threads > 1 and about.is_small:
+        if about.num_threads > 1 and is_busy:
+            why = (
+                f"other programs keep the cores busy (load {about.load:.1f}) and PyTorch's threads wait for each other"
+            )
+            yield Change({"num_threads": 1}, why)
+        elif about.num_threads > 1 and about.is_small:
             yield Change({"num_threads": 1}, f"{about.num_threads} threads wait for each other on small operations")
 
     def _about_transfer(self) -> Iterator[Change]:
@@ -287,9 +299,14 @@ def duration(seconds: float) -> str:
     return f"{seconds / 1e-9:.0f} ns"
 
 
+def rate(steps_per_second: float) -> str:
+    """`9,969` or `4.2`."""
+    return f"{steps_per_second:,.{0 if steps_per_second >= 100 else 1}f}"
+
+
 def count(number: int, noun: str) -> str:
     """`1 core`, `2 cores`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-__all__ = ["Bottleneck", "Change", "Situation", "count", "device_name", "duration", "situation"]
+__all__ = ["Bottleneck", "Change", "Situation", "count", "device_name", "duration", "load", "rate", "situation"]

@@ -5,7 +5,6 @@ T rows in time, B environments; a step is one decision in one of them.
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +23,7 @@ from triathlon.envs.errors import EnvError
 from triathlon.networks.backbone import map_obs
 from triathlon.networks.errors import SettingError
 from triathlon.training import config
-from triathlon.training.bottleneck import Bottleneck, Change
+from triathlon.training.bottleneck import Bottleneck, Change, load
 from triathlon.training.config import EvaluationConfig, Experiment, LoggingConfig
 from triathlon.training.errors import RunError
 from triathlon.training.runner import Run
@@ -57,7 +56,7 @@ class Diagnosis:
     learning: float
     """Updates on experience of the run, no environments."""
     load: float
-    """Processes that wanted to run just before the measurements; 0 where the system does not tell."""
+    """Of the machine, before the measurements."""
     trials: list[Trial] = field(default_factory=list)
 
     @property
@@ -96,7 +95,7 @@ def diagnose(
     Raises:
         SettingError, EnvError, RunError: the settings or the environment are at fault.
     """
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    before = load()
     with _run(experiment) as run:
         on_stage("the run as it is")
         _warm_up(run, seconds)
@@ -108,7 +107,7 @@ def diagnose(
         acting = _act_alone(run, segments, seconds)
         on_stage("learning alone")
         learning = _learn_alone(run, segments, seconds)
-    diagnosis = Diagnosis(bottleneck, stepping, acting, learning, load)
+    diagnosis = Diagnosis(bottleneck, stepping, acting, learning, before)
     for change in bottleneck.changes()[:num_trials]:
         on_stage(f"with {change.settings_text}")
         diagnosis.trials.append(_try(experiment, change, seconds))

@@ -192,6 +192,7 @@ def bottleneck(phase: Phase, a_step: float, config: Experiment, num_steps: int =
         "num_cores": 4,
         "has_gpu": False,
         "has_compiler": True,
+        "load": 2.0,
         "cpu_has_bfloat16": False,
     }
     seconds: dict[Phase, float] = dict.fromkeys(PHASES, 0.0)
@@ -232,6 +233,8 @@ ADVICE: list[tuple[Phase, float, Experiment, dict[str, Any], dict[str, Any] | No
     ("learning", 1e-4, SHORT, {"num_threads": 4}, {"num_threads": 1}),
     ("learning", 1e-4, SHORT, PICTURES | {"cpu_has_bfloat16": True}, {"precision": "bfloat16"}),
     ("learning", 1e-4, SHORT, PICTURES | {"has_gpu": True}, {"device": "cuda"}),
+    ("learning", 1e-4, SHORT, PICTURES | {"load": 9.0}, {"num_threads": 1}),
+    ("learning", 1e-4, SHORT, PICTURES | {"load": 9.0, "num_threads": 1}, {"agent.batch_size": 64}),
     ("learning", 1e-4, REPLAY, {}, {"agent.train_period": 8}),
     ("transfer", 1e-4, LONG, GPU, {"device": "cpu"}),
     ("logging", 1e-4, LONG, {}, {"logging.period": 20_000}),
