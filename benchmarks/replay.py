@@ -1,9 +1,11 @@
-"""Compare the replay with Stable-Baselines3's `ReplayBuffer`: bytes a transition and minibatches a second.
+"""Compare the replay with Stable-Baselines3's `ReplayBuffer`: bytes a transition and transitions drawn a second.
 
-    python benchmarks/replay.py [--rounds 15]
+    python benchmarks/replay.py [--capacity 20000] [--rounds 15] [--only pong]
 
-Both hold the same CartPole-like experience of 8 environments. Each round times one after the other, so that whatever
-else the machine does falls on both; what is printed is the median of the rounds and of their ratios.
+All hold the same experience of 8 environments: numbers as CartPole's, and frames of Pong played at random, stacked by
+four (extra: atari). Each round times one buffer after the other, so that whatever else the machine does falls on all;
+what is printed is the median of the rounds. Bytes do not depend on the machine: those of a full buffer, of the
+priorities too, and of compressed pictures as these are.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,42 +23,88 @@ from stable_baselines3.common.buffers import ReplayBuffer
 
 from triathlon.agents.replay import Replay
 from triathlon.agents.segment import Segment
+from triathlon.agents.sum_tree import SumTree
 
-CAPACITY, NUM_ENVS, EPISODE = 100_000, 8, 200
-REPEATS = 500
+NUM_ENVS, NUM_ROWS, EPISODE = 8, 250, 200
+BATCH_SIZES = (32, 256)
+REPEATS = 20
 
-
-def segment(num_rows: int, generator: np.random.Generator) -> Segment:
-    """Rows of episodes of fixed length."""
-    shape = (num_rows + 1, NUM_ENVS)
-    row = np.broadcast_to(np.arange(num_rows + 1)[:, None], shape)
-    return Segment(
-        obs=torch.from_numpy(generator.normal(size=(*shape, 4)).astype(np.float32)),
-        action=torch.from_numpy(generator.integers(0, 2, shape)),
-        reward=torch.ones(shape),
-        terminated=torch.from_numpy(row % EPISODE == EPISODE - 2),
-        is_first=torch.from_numpy(row % EPISODE == 0),
-    )
-
-
-def fill(replay: Replay) -> Replay:
-    """A replay that is full."""
-    generator = np.random.default_rng(0)
-    while len(replay) < CAPACITY:
-        replay.add(segment(5 * EPISODE, generator))
-    return replay
+OURS: dict[str, dict[str, Any]] = {
+    "triathlon": {},
+    "triathlon 3-step": {"n_step": 3},
+    "triathlon prioritised": {"prioritized": True},
+    "triathlon compressed": {"compress": True},
+    "triathlon compressed, prioritised": {"compress": True, "prioritized": True},
+}
+SB3: dict[str, dict[str, Any]] = {
+    "SB3": {},
+    "SB3 optimize_memory_usage": {"optimize_memory_usage": True, "handle_timeout_termination": False},
+}
 
 
-def fill_sb3() -> ReplayBuffer:
-    """A buffer of Stable-Baselines3 that is full; its own default settings."""
-    box = spaces.Box(-np.inf, np.inf, (4,), np.float32)
-    buffer = ReplayBuffer(CAPACITY, box, spaces.Discrete(2), device="cpu", n_envs=NUM_ENVS)
-    generator = np.random.default_rng(0)
-    for _ in range(CAPACITY // NUM_ENVS):
-        obs = generator.normal(size=(2, NUM_ENVS, 4)).astype(np.float32)
-        action = generator.integers(0, 2, (NUM_ENVS, 1))
-        buffer.add(obs[0], obs[1], action, np.ones(NUM_ENVS), np.zeros(NUM_ENVS), [{}] * NUM_ENVS)
-    return buffer
+def numbers() -> Iterator[Segment]:
+    """Rows of episodes of fixed length, each of four numbers."""
+    generator, shape = np.random.default_rng(0), (NUM_ROWS + 1, NUM_ENVS)
+    row = np.broadcast_to(np.arange(NUM_ROWS + 1)[:, None], shape)
+    while True:
+        yield Segment(
+            obs=torch.from_numpy(generator.normal(size=(*shape, 4)).astype(np.float32)),
+            action=torch.from_numpy(generator.integers(0, 2, shape)),
+            reward=torch.ones(shape),
+            terminated=torch.from_numpy(row % EPISODE == EPISODE - 2),
+            is_first=torch.from_numpy(row % EPISODE == 0),
+        )
+
+
+def pong() -> Iterator[Segment]:
+    """Pong played at random."""
+    from ale_py.vector_env import AtariVectorEnv
+
+    envs, generator = AtariVectorEnv("pong", NUM_ENVS, num_threads=1), np.random.default_rng(0)
+    obs, _ = envs.reset(seed=0)
+    first, done = np.ones(NUM_ENVS, bool), np.zeros(NUM_ENVS, bool)
+    shape = (NUM_ROWS + 1, NUM_ENVS)
+    while True:
+        rows = np.empty((*shape, *obs.shape[1:]), np.uint8)
+        segment = Segment(
+            obs=torch.from_numpy(rows),
+            action=torch.from_numpy(generator.integers(0, 6, shape)),
+            reward=torch.zeros(shape),
+            terminated=torch.zeros(shape, dtype=torch.bool),
+            is_first=torch.zeros(shape, dtype=torch.bool),
+        )
+        for t in range(NUM_ROWS):
+            rows[t], segment.is_first[t] = obs, torch.from_numpy(first)
+            obs, reward, terminated, truncated, _ = envs.step(segment.action[t].numpy())
+            segment.reward[t] = torch.from_numpy(reward * ~done)
+            segment.terminated[t] = torch.from_numpy(terminated & ~done)
+            first, done = done, terminated | truncated
+        rows[NUM_ROWS], segment.is_first[NUM_ROWS] = obs, torch.from_numpy(first)
+        yield segment
+
+
+def fill(segments: Iterator[Segment], ours: list[Replay], theirs: list[ReplayBuffer], capacity: int) -> None:
+    """Add the same rows to all of them until they are full; SB3 is given those that were played."""
+    while len(ours[0]) < capacity // NUM_ENVS * NUM_ENVS:
+        segment = next(segments)
+        for replay in ours:
+            replay.add(segment)
+        obs, action, reward, terminated = (
+            x.numpy() for x in (segment.obs, segment.action, segment.reward, segment.terminated)
+        )
+        for t in range(NUM_ROWS):
+            for buffer in theirs:
+                infos: list[dict[str, Any]] = [{}] * NUM_ENVS
+                buffer.add(obs[t], obs[t + 1], action[t][:, None], reward[t], terminated[t], infos)
+
+
+def bytes_of(buffer: Replay | ReplayBuffer) -> int:
+    """What a full one takes."""
+    if isinstance(buffer, Replay):
+        return buffer.nbytes + (SumTree.nbytes(buffer.capacity) if buffer.prioritized else 0)
+    arrays = [buffer.observations, buffer.actions, buffer.rewards, buffer.dones, buffer.timeouts]
+    arrays += [] if buffer.optimize_memory_usage else [buffer.next_observations]
+    return sum(array.nbytes for array in arrays)
 
 
 def seconds(sample: Callable[[int], object], batch_size: int) -> float:
@@ -67,35 +115,48 @@ def seconds(sample: Callable[[int], object], batch_size: int) -> float:
     return (time.perf_counter() - begin) / REPEATS
 
 
+def compare(title: str, segments: Iterator[Segment], frame_stack: int, capacity: int, rounds: int) -> None:
+    """Print a table of all buffers full of these segments."""
+    first = next(segments)
+    shape = tuple(first.obs.shape[2:])  # type: ignore[union-attr]
+    space = spaces.Box(0, 255, shape, np.uint8) if frame_stack > 1 else spaces.Box(-np.inf, np.inf, shape, np.float32)
+    ours = {
+        name: Replay(
+            capacity, 0.99, contiguous=False, generator=np.random.default_rng(0), frame_stack=frame_stack, **options
+        )
+        for name, options in OURS.items()
+        if frame_stack > 1 or "compress" not in options
+    }
+    theirs = {
+        name: ReplayBuffer(capacity, space, spaces.Discrete(6), device="cpu", n_envs=NUM_ENVS, **options)
+        for name, options in SB3.items()
+    }
+    fill(segments, list(ours.values()), list(theirs.values()), capacity)
+    buffers: dict[str, Any] = ours | theirs
+    times: dict[tuple[str, int], list[float]] = {(name, size): [] for name in buffers for size in BATCH_SIZES}
+    for _ in range(rounds):
+        for name, buffer in buffers.items():
+            for size in BATCH_SIZES:
+                times[name, size].append(seconds(buffer.sample, size))
+    print(f"\n{title}, {capacity:,} transitions of {NUM_ENVS} environments\n")
+    print("| buffer | bytes a transition |" + "".join(f" transitions/s, batch {size} |" for size in BATCH_SIZES))
+    print("|---|---|" + "---|" * len(BATCH_SIZES))
+    for name, buffer in buffers.items():
+        speeds = "".join(f" {size / statistics.median(times[name, size]):,.0f} |" for size in BATCH_SIZES)
+        print(f"| {name} | {bytes_of(buffer) / capacity:,.0f} |{speeds}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--capacity", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=15)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--only", choices=["numbers", "pong"])
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    kinds: dict[str, dict[str, Any]] = {"1-step": {}, "3-step": {"n_step": 3}}
-    kinds["1-step prioritised"] = {"prioritized": True}
-    replays = {
-        name: fill(Replay(CAPACITY, 0.99, contiguous=False, generator=np.random.default_rng(0), **options))
-        for name, options in kinds.items()
-    }
-    sb3 = fill_sb3()
-    arrays = [sb3.observations, sb3.next_observations, sb3.actions, sb3.rewards, sb3.dones, sb3.timeouts]
-    print(
-        f"bytes a transition: triathlon {replays['1-step'].nbytes / CAPACITY:.1f}, "
-        f"Stable-Baselines3 {sum(array.nbytes for array in arrays) / CAPACITY:.1f}"
-    )
-    print(f"{'':>20} {'batch':>6} {'triathlon µs':>13} {'SB3 µs':>8} {'SB3 / triathlon':>16}")
-    for name, replay in replays.items():
-        for batch_size in (32, 256):
-            ours, theirs = [], []
-            for _ in range(rounds):
-                ours.append(seconds(replay.sample, batch_size))
-                theirs.append(seconds(sb3.sample, batch_size))
-            ratio = statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
-            middle = [1e6 * statistics.median(x) for x in (ours, theirs)]
-            print(f"{name:>20} {batch_size:>6} {middle[0]:>13.1f} {middle[1]:>8.1f} {ratio:>16.2f}")
-    at_once = statistics.median(seconds(replays["1-step"].sample, 16 * 32) / 16 for _ in range(rounds))
-    print(f"sixteen minibatches of 32 drawn together: {1e6 * at_once:.1f} µs each (SB3's buffer is uniform and 1-step)")
+    if options.only != "pong":
+        compare("Four numbers", numbers(), 1, options.capacity, options.rounds)
+    if options.only != "numbers":
+        compare("Frames of Pong, stacked by four", pong(), 4, options.capacity, options.rounds)
 
 
 if __name__ == "__main__":

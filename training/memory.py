@@ -58,19 +58,20 @@ def replay_line(replay: Replay, like: Segment, task: Task, available: int | None
 
 
 def example(learner: Learner, task: Task) -> Segment:
-    """A segment of one row shaped as those that the learner will be given (masks of actions left out)."""
+    """A segment shaped as those that the learner will be given (masks of actions left out), with one stored state."""
+    num_rows = learner.num_rows + 1
 
     def rows(batch: object) -> Obs:
         if isinstance(batch, dict):
             return {key: rows(value) for key, value in batch.items()}
-        tensor = torch.from_numpy(np.asarray(batch)).expand(2, *np.shape(batch))
+        tensor = torch.from_numpy(np.asarray(batch)).expand(num_rows, *np.shape(batch))
         return tensor.float() if tensor.dtype == torch.float64 else tensor  # as the collector hands it on
 
-    flags = torch.zeros(2, task.num_envs, dtype=torch.bool)
+    flags = torch.zeros(num_rows, task.num_envs, dtype=torch.bool)
     return Segment(
         obs=rows(create_empty_array(task.observation_space, task.num_envs)),
-        action=torch.zeros(2, task.num_envs, dtype=torch.int64),
-        reward=torch.zeros(2, task.num_envs),
+        action=torch.zeros(num_rows, task.num_envs, dtype=torch.int64),
+        reward=torch.zeros(num_rows, task.num_envs),
         terminated=flags,
         is_first=flags,
         state=tuple(s.unsqueeze(0) for s in learner.policy.initial_state(task.num_envs)),
