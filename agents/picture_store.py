@@ -143,7 +143,7 @@ def has_pictures(space: Space[Any]) -> bool:
     if isinstance(space, (spaces.Dict, spaces.Tuple)):
         children = space.spaces.values() if isinstance(space, spaces.Dict) else space.spaces
         return any(map(has_pictures, children))
-    return isinstance(space, spaces.Box) and is_picture(space.shape, space.dtype)
+    return isinstance(space, spaces.Box) and is_picture(space.shape, np.dtype(space.dtype))
 
 
 __all__ = ["PictureStore", "has_pictures", "is_picture", "load_lz4"]

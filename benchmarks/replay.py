@@ -60,7 +60,8 @@ def pong() -> Iterator[Segment]:
     """Pong played at random."""
     from ale_py.vector_env import AtariVectorEnv
 
-    envs, generator = AtariVectorEnv("pong", NUM_ENVS, num_threads=1), np.random.default_rng(0)
+    generator = np.random.default_rng(0)
+    envs: Any = AtariVectorEnv("pong", NUM_ENVS, num_threads=1)
     obs, _ = envs.reset(seed=0)
     first, done = np.ones(NUM_ENVS, bool), np.zeros(NUM_ENVS, bool)
     shape = (NUM_ROWS + 1, NUM_ENVS)
@@ -89,9 +90,8 @@ def fill(segments: Iterator[Segment], ours: list[Replay], theirs: list[ReplayBuf
         segment = next(segments)
         for replay in ours:
             replay.add(segment)
-        obs, action, reward, terminated = (
-            x.numpy() for x in (segment.obs, segment.action, segment.reward, segment.terminated)
-        )
+        tensors: Any = segment.obs, segment.action, segment.reward, segment.terminated
+        obs, action, reward, terminated = (x.numpy() for x in tensors)
         for t in range(NUM_ROWS):
             for buffer in theirs:
                 infos: list[dict[str, Any]] = [{}] * NUM_ENVS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import torch
@@ -61,7 +61,7 @@ def example(learner: Learner, task: Task) -> Segment:
     """A segment shaped as those that the learner will be given (masks of actions left out), with one stored state."""
     num_rows = learner.num_rows + 1
 
-    def rows(batch: object) -> Obs:
+    def rows(batch: Any) -> Obs:
         if isinstance(batch, dict):
             return {key: rows(value) for key, value in batch.items()}
         tensor = torch.from_numpy(np.asarray(batch)).expand(num_rows, *np.shape(batch))
@@ -143,8 +143,8 @@ def in_words(num_bytes: int) -> str:
 
 def _rounded_down(number: float) -> int:
     """Two digits, the rest zeros."""
-    unit = 10 ** max(0, len(str(int(number))) - 2)
-    return int(number) // unit * unit
+    digits = str(int(number))
+    return int(digits[:2] + "0" * len(digits[2:]))
 
 
 __all__ = ["announce_replay", "available_bytes", "example", "in_words", "replay_line"]

@@ -52,7 +52,8 @@ def play(num_segments: int, num_rows: int) -> Iterator[Segment]:
 )
 def test_every_stack_is_the_one_that_was_added(options: dict[str, Any], tmp_path: Path) -> None:
     options = {"contiguous": False, "frame_stack": 4, **options}
-    replay, added = Replay(300, 0.99, generator=np.random.default_rng(0), **options), []
+    added: list[Any] = []
+    replay = Replay(300, 0.99, generator=np.random.default_rng(0), **options)
     num_episodes = num_lives = 0
     for number, segment in enumerate(play(12, 25)):
         replay.add(segment)
@@ -63,12 +64,13 @@ def test_every_stack_is_the_one_that_was_added(options: dict[str, Any], tmp_path
             checkpoint.save(tmp_path / "replay", replay.state_dict())
             replay = Replay(300, 0.99, generator=np.random.default_rng(0), **options)
             replay.load_state_dict(checkpoint.load(tmp_path / "replay"))
-        stacks = torch.cat([*added, segment.obs[-1:]])
+        latest: Any = segment.obs[-1:]
+        seen = torch.cat([*added, latest])
         sample = replay.sample(200)
         start, column = sample.index // NUM_ENVS - 3, sample.index % NUM_ENVS  # rows count from 3: the oldest frames
         window = torch.arange(len(sample.segment.obs)) if options["contiguous"] else torch.tensor([0])
         for row in window.tolist():
-            assert torch.equal(sample.segment.obs[row], stacks[start + row, column])
+            assert torch.equal(sample.segment.obs[row], seen[start + row, column])
     assert num_episodes > 10 and num_lives > 4
     if options["compress"]:
         assert replay.nbytes / 300 < 1200  # of 7,056

@@ -61,9 +61,7 @@ def test_what_cannot_fit_is_refused_with_what_would() -> None:
         "agent.buffer_size to 500000 or less, or agent.compress_replay: true, which takes about a seventh for a "
         "typical Atari game"
     )
-    with pytest.raises(
-        RunError, match=r"about 1.0 GB when full, at most 7.1 GB, but 0.5 GB of .* to 440000 or less$"
-    ):
+    with pytest.raises(RunError, match=r"about 1.0 GB when full, at most 7.1 GB, but 0.5 GB of .* to 440000 or less$"):
         line(ATARI, 500_000_000, frame_stack=4, buffer_size=1_000_000, compress_replay=True)
     with pytest.raises(RunError, match=r"set agent.buffer_size to 89000000 or less$"):  # no pictures to compress
         line(CART, 3_000_000_000, buffer_size=1_000_000_000)
