@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from triathlon.agents.picture_store import TYPICAL_SHARE, load_lz4
+from triathlon.agents.priorities import Priorities
 from triathlon.agents.returns import n_step_targets
 from triathlon.agents.row_store import Array, Index, RowStore, host, padded
 from triathlon.agents.sample import Sample
@@ -23,7 +24,6 @@ from triathlon.agents.sum_tree import SumTree
 from triathlon.networks.errors import SettingError
 
 MAX_REDRAWS = 8  # of uniform draws that hit a row that was not played, before choosing from a list of those that were
-SMALLEST_ERROR = 1e-6  # added to |TD error|: what was once learnt perfectly may still be drawn (Schaul et al. 2016)
 
 
 class Replay:
@@ -81,8 +81,7 @@ class Replay:
         self._rows: RowStore | None = None  # its shapes are known when something is added
         self._states: list[Array] = []  # each [starts * B, ...]
         self._start_row: Index | None = None  # [starts]; None: every row is a start
-        self._tree: SumTree | None = None
-        self._max_priority = 1.0
+        self._priorities: Priorities | None = None
         self._num_columns = self._num_rows = self._num_ring_rows = self._num_ring_starts = self._start_period = 0
         self._head = self._num_history  # the row to be written next; until then it holds row T of the last segment
         # Starts [first, ready) can be drawn, [ready, end) wait for rows still to come.
@@ -171,21 +170,18 @@ class Replay:
         oldest = self._row_of(np.arange(self._first, min(self._first + num_lost_rows, self._end)))
         keep_from = self._first + int((oldest < self._oldest(new_head)).sum())
         self._num_sampleable -= int(self._playable(self._first, min(keep_from, self._ready)).sum())
-        if self._tree is not None and keep_from > self._first:
-            self._tree.set(self._leaves(self._first, keep_from).ravel(), 0.0)
+        if self._priorities is not None and keep_from > self._first:
+            self._priorities.drop(self._leaves(self._first, keep_from).ravel())
         self._first, self._ready = keep_from, max(self._ready, keep_from)
 
     def _ready_starts(self) -> None:
         """Admit the starts whose last row has been written, with the greatest priority so far."""
         waiting = self._row_of(np.arange(self._ready, self._end))
         ready = self._ready + int((waiting + self._span <= self._head).sum())
-        playable, leaves = self._playable(self._ready, ready), self._leaves(self._ready, ready)
+        playable = self._playable(self._ready, ready)
         self._num_sampleable += int(playable.sum())
-        if self._tree is not None and ready > self._ready:
-            before = self._tree.get(leaves)  # not 0: it was ready before, and may have been trained on
-            self._tree.set(
-                leaves.ravel(), np.where(playable, np.where(before > 0, before, self._max_priority), 0.0).ravel()
-            )
+        if self._priorities is not None and ready > self._ready:
+            self._priorities.admit(self._leaves(self._ready, ready).ravel(), playable.ravel())
         self._ready = ready
 
     def _row_of(self, start: Any) -> Any:
@@ -229,7 +225,8 @@ class Replay:
         self._num_ring_starts = _num_starts(self._num_rows, start_period)
         self._start_row = np.zeros(self._num_ring_starts, np.int64) if start_period else None
         if self.prioritized:
-            self._tree = SumTree(self._num_ring_starts * num_columns)
+            num_leaves = self._num_ring_starts * num_columns
+            self._priorities = Priorities(num_leaves, self.priority_exponent, self.priority_eta)
 
     # Reading
 
@@ -240,17 +237,16 @@ class Replay:
         """
         if self._rows is None or self._num_sampleable == 0:
             raise ValueError(f"the replay has nothing to draw yet: it holds {len(self)} transitions")
-        if self._tree is None:
+        if self._priorities is None:
             index, window, is_first = self._draw_uniform(self._rows, batch_size)
             weights = torch.ones(batch_size)
         else:
-            leaf = self._tree.sample(batch_size, self.generator)
+            leaf = self._priorities.tree.sample(batch_size, self.generator)
             slot, column = np.divmod(leaf, self._num_columns)
             index = (self._first + (slot - self._first) % self._num_ring_starts) * self._num_columns + column
             window = self._window(index)
             is_first = self._rows.take("is_first", window)
-            # (N P)^-beta over its largest value: N and the total cancel, the least priority remains.
-            weights = torch.from_numpy(((self._tree.get(leaf) / self._tree.smallest) ** -beta).astype(np.float32))
+            weights = torch.from_numpy(self._priorities.weights(leaf, beta))
         reward, terminated = self._rows.take("reward", window), self._rows.take("terminated", window)
         returns, discount, steps = n_step_targets(reward[:-1], terminated[:-1], is_first, self.gamma, self.n_step)
         trained = slice(self.burn_in, None)
@@ -303,21 +299,14 @@ class Replay:
 
         Pieces that have been overwritten since they were drawn are passed over. Without prioritised replay: nothing.
         """
-        if self._tree is None:
+        if self._priorities is None:
             return
-        error = host(td_error.detach()).astype(np.float64, copy=False)
-        error = np.abs(error.reshape(-1, error.shape[-1]))
+        error = host(td_error.detach())
+        error = error.reshape(-1, error.shape[-1])
         trained = np.ones_like(error, np.bool_) if mask is None else host(mask).reshape(error.shape)
-        error = np.where(trained, error, 0.0)
-        mean = error.sum(0) / np.maximum(trained.sum(0), 1)
-        size = self.priority_eta * error.max(0) + (1 - self.priority_eta) * mean
-        priority = (size + SMALLEST_ERROR) ** self.priority_exponent
         drawn = host(index)
-        leaf = drawn % (self._num_ring_starts * self._num_columns)
-        alive = (drawn >= self._first * self._num_columns) & (self._tree.get(leaf) > 0)
-        if alive.any():
-            self._tree.set(leaf[alive], priority[alive])
-            self._max_priority = max(self._max_priority, float(priority[alive].max()))
+        alive = drawn >= self._first * self._num_columns
+        self._priorities.update(drawn % (self._num_ring_starts * self._num_columns), alive, error, trained)
 
     # Saving
 
@@ -332,8 +321,7 @@ class Replay:
             "rows": rows,
             "states": [array[: num_starts * self._num_columns] for array in self._states],
             "start_row": None if self._start_row is None else self._start_row[:num_starts],
-            "max_priority": self._max_priority,
-            "tree": None if self._tree is None else self._tree.state_dict(),
+            "priorities": None if self._priorities is None else self._priorities.state_dict(),
             "generator": self.generator.bit_generator.state,
         }
 
@@ -346,7 +334,7 @@ class Replay:
                     f"replay capacity {self.capacity} is not that of the saved replay, "
                     f"{state['num_rows'] * columns}; resume with the capacity that the run had"
                 )
-            saved = {"prioritized": state["tree"] is not None}
+            saved = {"prioritized": state["priorities"] is not None}
             saved |= {"frame_stack": state["rows"]["frame_stack"], "compress": state["rows"]["compress"]}
             for name, value in saved.items():
                 if getattr(self, name) != value:
@@ -358,10 +346,9 @@ class Replay:
             self._states = [padded(array, self._num_ring_starts * columns) for array in state["states"]]
         if self._start_row is not None:
             self._start_row = padded(state["start_row"], self._num_ring_starts)
-        if self._tree is not None:
-            self._tree.load_state_dict(state["tree"])
+        if self._priorities is not None:
+            self._priorities.load_state_dict(state["priorities"])
         self._head, self._first, self._ready, self._end, self._num_sampleable = state["counts"]
-        self._max_priority = state["max_priority"]
         self.generator.bit_generator.state = state["generator"]
 
 

@@ -166,10 +166,10 @@ def test_priority_of_a_sequence_and_of_what_was_overwritten() -> None:
     old = replay.sample(40)
     for first in (3, 6):
         replay.add(simple(first, [0, 0, 0, 0]))
-    before = replay.state_dict()["tree"]["priority"].copy()
+    before = replay.state_dict()["priorities"]["priority"].copy()
     replay.update_priorities(old.index, torch.full((40,), 100.0))
     assert drawn(replay) == [3, 4, 5, 6, 7]
-    np.testing.assert_array_equal(replay.state_dict()["tree"]["priority"], before)
+    np.testing.assert_array_equal(replay.state_dict()["priorities"]["priority"], before)
 
 
 def test_to_another_device() -> None:

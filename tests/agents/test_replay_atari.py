@@ -134,3 +134,14 @@ def test_resume_with_other_settings() -> None:
     ):
         with pytest.raises(SettingError, match=message):
             Replay(**({"capacity": 60, "gamma": 0.99} | options | changed)).load_state_dict(replay.state_dict())
+
+
+@pytest.mark.parametrize("agent", [{}, {"compress_replay": True, "n_step": 3, "prioritized": True}])
+def test_dqn_learns_from_stacks(practise: Any, agent: dict[str, Any]) -> None:
+    pytest.importorskip("ale_py")
+    settings = {"kind": "dqn", "buffer_size": 200, "learning_starts": 20, "batch_size": 4, "train_period": 8, **agent}
+    practice = practise({"id": "ALE/Pong-v5", "num_envs": 2}, settings).play(60)
+    assert practice.learner.replay.frame_stack == 4 and np.isfinite(float(practice.metrics[-1]["loss"]))
+    sample = practice.learner.replay.sample(8).segment.obs
+    assert sample.shape == (2, 8, 4, 84, 84) and sample.dtype == torch.uint8
+    assert torch.equal(sample[1, :, :-1], sample[0, :, 1:]) is ("n_step" not in agent)
