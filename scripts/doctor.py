@@ -127,13 +127,16 @@ def _limits(found: Diagnosis) -> str:
     from triathlon.training.bottleneck import rate
 
     one_by_one, overlapped = found.limit, found.overlapped_limit
-    return (
+    lines = [
         f"This configuration runs at {rate(found.rate)} steps/s; stepping alone {rate(found.stepping)}, "
-        f"acting alone {rate(found.acting)}, learning alone {rate(found.learning)}.\n"
+        f"acting alone {rate(found.acting)}, learning alone {rate(found.learning)}.",
         f"Reached of this machine's limit: {found.rate / one_by_one:.0%} of {rate(one_by_one)} steps/s with nothing "
-        f"between the three,\n"
-        f"{found.rate / overlapped:.0%} of {rate(overlapped)} steps/s were they to go on all at the same time."
-    )
+        "between the three,",
+        f"{found.rate / overlapped:.0%} of {rate(overlapped)} steps/s were they to go on all at the same time.",
+    ]
+    if found.is_doubtful:
+        lines.append("The parts were slower alone than together: something else kept the machine busy; measure again.")
+    return "\n".join(lines)
 
 
 def _advice(found: Diagnosis) -> str:

@@ -204,11 +204,11 @@ class Bottleneck:
 
     def _about_learning(self) -> Iterator[Change]:
         about, agent = self.situation, self.situation.experiment.agent
+        yield from self._about_arithmetic()
         in_all = self.a_step("learning") * about.experiment.total_steps
         if getattr(agent, "compile", None) is False and about.can_compile and in_all > 2 * COMPILE_SECONDS:
             why = f"updates take {duration(in_all)} of the whole run and compiling them half a minute, once"
             yield Change({"agent.compile": True}, why)
-        yield from self._about_arithmetic()
         epochs, size = getattr(agent, "num_epochs", 1), getattr(agent, "batch_size", 0)
         rollout = getattr(agent, "num_steps", 0) * about.experiment.env.num_envs
         if 2 * size <= rollout:
@@ -231,19 +231,16 @@ class Bottleneck:
             yield Change({"device": "cuda"}, "this machine has a GPU")
         if about.device.type != "cpu":
             return
+        if about.num_threads > 1 and (is_busy or about.is_small):
+            others = f"other programs keep the cores busy (load {about.load:.1f})"
+            why = others if is_busy else "operations are small"
+            yield Change({"num_threads": 1}, f"{why} and {about.num_threads} threads wait for each other")
         sees, in_float32 = about.num_pixels >= SMALL_PICTURE, about.precision == torch.float32
         if sees and in_float32 and about.cpu_has_bfloat16:
             yield Change({"precision": "bfloat16"}, "this CPU multiplies bfloat16 faster than float32")
         if about.num_threads < about.num_cores and not about.is_small and not is_busy:
             why = f"PyTorch uses {about.num_threads} of {count(about.num_cores, 'core')}"
             yield Change({"num_threads": about.num_cores}, why)
-        if about.num_threads > 1 and is_busy:
-            why = (
-                f"other programs keep the cores busy (load {about.load:.1f}) and PyTorch's threads wait for each other"
-            )
-            yield Change({"num_threads": 1}, why)
-        elif about.num_threads > 1 and about.is_small:
-            yield Change({"num_threads": 1}, f"{about.num_threads} threads wait for each other on small operations")
 
     def _about_transfer(self) -> Iterator[Change]:
         about = self.situation

@@ -75,6 +75,11 @@ class Diagnosis:
         return min(self.stepping, self.acting, self.learning)
 
     @property
+    def is_doubtful(self) -> bool:
+        """Do the measurements contradict each other? No run is faster than its parts one after another."""
+        return self.rate > 1.2 * self.limit
+
+    @property
     def best(self) -> Trial | None:
         """The trial that gained most, if one gained anything; one that leaves learning as it is comes first."""
         gained = [trial for trial in self.trials if (trial.rate or 0.0) > WORTH_IT * self.rate]

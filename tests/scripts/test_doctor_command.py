@@ -45,10 +45,10 @@ def test_the_report_is_printed_and_nothing_is_left(here: Path, capsys: pytest.Ca
     assert sum(percent) == pytest.approx(100.0, abs=0.21)
     assert len({row.index("%") for row in rows}) == 1  # columns
     assert not any(line.startswith("  transfer") for line in lines)
-    rate = r"[\d,]+"
+    rate = r"[\d.,]+"
     sentence = f"This configuration runs at {rate} steps/s; stepping alone {rate}, acting alone {rate}, learning alone"
     assert re.search(sentence, said.out)
-    assert re.search(r"Reached of this machine's limit: \d+% of [\d,]+ steps/s", said.out)
+    assert re.search(r"Reached of this machine's limit: \d+% of [\d.,]+ steps/s", said.out)
     binds = re.search(r"^Binds: (.+) \((\d+)% of the time\)$", said.out, re.MULTILINE)
     assert binds is not None and abs(int(binds[2]) - max(percent)) < 0.6
     assert len(re.findall(r"^Try:   \S", said.out, re.MULTILINE)) == 1

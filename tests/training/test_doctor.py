@@ -165,6 +165,8 @@ def test_limits_rates_and_the_best_trial() -> None:
     found = Diagnosis(spent, stepping=3_000.0, acting=6_000.0, learning=2_000.0, load=0.0)
     assert found.limit == pytest.approx(1_000.0) and found.overlapped_limit == 2_000.0
     assert found.rate == pytest.approx(2_000.0) and found.best is None
+    assert found.is_doubtful  # twice as fast as its parts
+    assert not replace(found, acting=12_000.0, learning=8_000.0).is_doubtful  # 1,846 against 2,000 is noise
     gentle, bold = Change({"num_threads": 2}, "a"), Change({"env.num_envs": 8}, "b", only_speed=False)
     for trials, best in (
         ([Trial(gentle, 2_050.0)], None),  # within the noise
