@@ -25,26 +25,30 @@ from typing import Any
 import numpy as np
 import torch
 
+from triathlon.envs import EnvConfig
+
 ALL_THREADS = torch.get_num_threads()
 THREADS: int | None = None  # `--threads`
 Training = Callable[[int], float]  # trains for about so many environment steps; gives steps per second
 
 
-def ours(agent: Any, backbone: Any, num_envs: int, env_id: str = "CartPole-v1") -> Training:
-    """A training of this project that goes on where it stopped."""
+def ours(agent: Any, backbone: Any, env: EnvConfig, losses: list[float] | None = None) -> Training:
+    """A training of this project that goes on where it stopped; `losses` gets the loss of each update."""
     from triathlon.agents.registry import Task, make_learner
-    from triathlon.envs import EnvConfig, make_envs
+    from triathlon.envs import make_envs
     from triathlon.training.collector import Collector
-    from triathlon.training.machine import default_threads
+    from triathlon.training.machine import default_threads, pick_precision
 
-    envs = make_envs(EnvConfig(env_id, num_envs))
+    envs = make_envs(env)
     task = Task(
         observation_space=envs.single_observation_space,
         action_space=envs.single_action_space,
-        num_envs=num_envs,
+        num_envs=env.num_envs,
         total_steps=10_000_000,
         seed=np.random.SeedSequence(1),
         device=torch.device("cpu"),
+        precision=pick_precision("auto", torch.device("cpu"), envs.single_observation_space),
+        frame_stack=getattr(envs, "frame_stack", 1),
     )
     learner = make_learner(agent, backbone, task)
     collector = Collector(envs, learner.policy, 1, learner.state_period)
@@ -54,7 +58,9 @@ def ours(agent: Any, backbone: Any, num_envs: int, env_id: str = "CartPole-v1") 
         done, start = 0, time.perf_counter()
         while done < num_steps:
             segment = collector.collect(learner.num_rows)
-            learner.update(segment)
+            metrics = learner.update(segment)
+            if losses is not None and "loss" in metrics:
+                losses.append(float(metrics["loss"]))
             done += segment.num_steps
         return done / (time.perf_counter() - start)
 
@@ -88,8 +94,8 @@ def ppo(num_envs: int) -> dict[str, Training]:
     config = PPOConfig(num_steps=128, num_epochs=4, batch_size=batch_size, learning_rate=3e-4)
     return {
         "sb3": sb3("PPO", num_envs, n_steps=128, n_epochs=4, batch_size=batch_size),
-        "eager": ours(config, MLPConfig(), num_envs),
-        "compiled": ours(replace(config, compile=True), MLPConfig(), num_envs),
+        "eager": ours(config, MLPConfig(), EnvConfig("CartPole-v1", num_envs)),
+        "compiled": ours(replace(config, compile=True), MLPConfig(), EnvConfig("CartPole-v1", num_envs)),
     }
 
 
@@ -103,8 +109,8 @@ def dqn(num_envs: int) -> dict[str, Training]:
     backbone = MLPConfig(activation="relu")
     return {
         "sb3": sb3("DQN", num_envs, batch_size=32, train_freq=4, gradient_steps=period // 4, learning_starts=1000),
-        "eager": ours(config, backbone, num_envs),
-        "compiled": ours(replace(config, compile=True), backbone, num_envs),
+        "eager": ours(config, backbone, EnvConfig("CartPole-v1", num_envs)),
+        "compiled": ours(replace(config, compile=True), backbone, EnvConfig("CartPole-v1", num_envs)),
     }
 
 

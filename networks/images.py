@@ -38,8 +38,9 @@ class ImageReader:
             x = x.unsqueeze(1)
         elif self._num_sides == 4:
             x = x.flatten(1, 2)
-        x = x.to(dtype, memory_format=self._memory_format)
-        return x if self._scale == 1.0 else x * self._scale
+        x = x.to(dtype)
+        x = x if self._scale == 1.0 else x * self._scale
+        return x.contiguous(memory_format=self._memory_format)  # last: converting bytes in two layouts at once is slow
 
 
 class PictureBackbone(Backbone):

@@ -122,6 +122,24 @@ def test_rows_at_the_end_of_episodes() -> None:
     ]
 
 
+class Teaching(Counting):
+    """Pays the learner a tenth with the other sign, and tells it that the episode ended after every second step."""
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        obs, reward, terminated, truncated, info = super().step(action)
+        lesson = {"learning_reward": -0.1 * reward, "learning_terminated": terminated or self.t % 2 == 0}
+        return obs, reward, terminated, truncated, info | lesson
+
+
+def test_the_learner_is_told_what_the_environment_wants_it_to_learn_and_the_score_stays() -> None:
+    collect = collector(Teaching((3,), terminates=True))
+    segment = collect.collect(6)
+    torch.testing.assert_close(segment.reward[:, 0], torch.tensor([-0.1, -0.2, -0.3, 0.0, -0.1, -0.2, 0.0]))
+    assert column(segment, 0)["terminated"] == [0, 1, 1, 0, 0, 1, 0]
+    assert column(segment, 0)["is_first"] == [1, 0, 0, 0, 1, 0, 0]
+    assert collect.take_episodes() == [Episode(6.0, 3)]
+
+
 def test_row_0_is_row_t_of_the_segment_before() -> None:
     make = lambda: (Counting((2, 1, 4), terminates=True), Counting((3,), terminates=False))  # noqa: E731
     whole, parts = collector(*make()), collector(*make())
