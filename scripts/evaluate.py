@@ -11,10 +11,10 @@ from triathlon.envs.make import make_envs
 from triathlon.scripts.main import guarded
 from triathlon.scripts.score import summary, write_score
 from triathlon.training.errors import RunError
-from triathlon.training.evaluate import evaluate
+from triathlon.training.evaluate import JUDGING_SEED, evaluate
+from triathlon.training.judging import JUDGING_ENVS
 from triathlon.training.restoring import load_policy
 from triathlon.training.run_folder import RunFolder, open_run
-from triathlon.training.runner import JUDGING_ENVS, JUDGING_SEED
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -65,9 +65,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _train(experiment: Experiment, earlier: RunFolder | None, command: Sequence[str]) -> tuple[int, float | None]:
     """Train one agent; returns the exit code and the mean score, if it was scored."""
+    from triathlon.envs.atari_scores import human_normalized
     from triathlon.scripts.score import summary, write_score
+    from triathlon.training.evaluate import JUDGING_SEED
     from triathlon.training.run_folder import create
-    from triathlon.training.runner import JUDGING_SEED, train
+    from triathlon.training.runner import train
 
     folder = earlier or create(experiment, command)
     print(f"Training in {folder.path}", flush=True)
@@ -95,6 +97,8 @@ def _train(experiment: Experiment, earlier: RunFolder | None, command: Sequence[
         write_score(folder.path / "score.json", result.returns, result.checkpoint, JUDGING_SEED, deterministic)
         print(f"Score:  {found} ({found.num_scores} fresh episodes, {result.checkpoint.stem} checkpoint)")
         mean = found.mean
+        if (normalized := human_normalized(experiment.env.id, mean)) is not None:
+            print(f"        {normalized:.2f} where random play is 0 and a professional tester 1")
     if result.video:
         print(f"Video:  {result.video}")
     elif result.no_video:

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from triathlon.agents.agent import Policy
 from triathlon.training.collector import policy_batch
 
+# Seeds of evaluations, far from those of training (below 2**31); choosing the best checkpoint and judging it differ.
+CHOOSING_SEED, JUDGING_SEED = 2**31 + 10_000, 2**31 + 20_000
+
 
 @dataclass(slots=True)
 class Evaluation:

@@ -6,51 +6,31 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from gymnasium.vector import VectorEnv
-from numpy.typing import NDArray
 from torch import Tensor
 
 from triathlon.agents.agent import Metrics
 from triathlon.agents.registry import Task, make_learner
 from triathlon.agents.segment import Segment
 from triathlon.envs.make import make_envs
-from triathlon.training import checkpoint, video
+from triathlon.training import checkpoint
 from triathlon.training.bottleneck import Bottleneck, Situation, situation
 from triathlon.training.collector import Collector, Episode
 from triathlon.training.config import Experiment, dump
 from triathlon.training.errors import RunError
-from triathlon.training.evaluate import evaluate, film
+from triathlon.training.evaluate import CHOOSING_SEED, evaluate
+from triathlon.training.judging import Result, judge, scores
 from triathlon.training.logger import Logger
 from triathlon.training.machine import pick_device, pick_precision, set_threads, start_with_one_thread
 from triathlon.training.memory import announce_replay
 from triathlon.training.progress import Progress
 from triathlon.training.restoring import load_checkpoint, restore_learner
-from triathlon.training.schema import to_mapping
 from triathlon.training.stopwatch import REST, shares
-
-# Seeds of evaluations, far from those of training (below 2**31); choosing the best checkpoint and judging it differ.
-CHOOSING_SEED, JUDGING_SEED = 2**31 + 10_000, 2**31 + 20_000
-JUDGING_ENVS = 20  # side by side; with the seed, they are what a score repeats with
-
-
-@dataclass(slots=True)
-class Result:
-    """How a run ended: environment steps and seconds of training, and the checkpoint to use."""
-
-    num_steps: int
-    seconds: float
-    checkpoint: Path
-    interrupted: bool
-    bottleneck: Bottleneck  # where the time of this process went, the final episodes and the video left out
-    returns: list[float] = field(default_factory=list)  # of the episodes that judge the trained policy
-    video: Path | None = None
-    no_video: str | None = None  # why there is none, if one was asked for
 
 
 class Run:
@@ -146,51 +126,6 @@ class Run:
         """What was found of the machine, the network and the environments."""
         return situation(self.experiment, self.task, self.learner.policy, self.envs)
 
-    def judge(self, result: Result) -> None:
-        """Play the final episodes and the video with the best policy (the last one, if none was evaluated before)."""
-        config, policy = self.experiment.evaluation, self.learner.policy
-        best = self.folder / "checkpoints" / "best.safetensors"
-        if best.exists():
-            result.checkpoint = best
-            restore_learner(self.learner, load_checkpoint(best, self.experiment), best)
-        metrics: dict[str, float] = {}
-        if config.final_episodes:
-            with closing(make_envs(self.experiment.env, min(config.final_episodes, JUDGING_ENVS))) as envs:
-                played = evaluate(policy, envs, config.final_episodes, JUDGING_SEED, config.deterministic)
-            result.returns = played.returns
-            metrics["eval/final_mean_reward"] = float(np.mean(result.returns))
-            self.logger.scalars(metrics, self.num_steps)
-        self.logger.hparams(to_mapping(self.experiment), metrics, self.num_steps)
-        if config.video:
-            self._film(result)
-
-    def _film(self, result: Result) -> None:
-        """One episode as an mp4 in the run folder and as an animation in TensorBoard, or the reason why there is none.
-
-        Whatever goes wrong here, and Ctrl-C too, costs the film only: the score is more.
-        """
-        if "rgb_array" not in (self.envs.metadata.get("render_modes") or ()):
-            result.no_video = f"{self.experiment.env.id} cannot draw itself (it has no render mode rgb_array)"
-            return
-        path = self.folder / "videos" / "final.mp4"
-        try:
-            with closing(make_envs(self.experiment.env, 1, render=True)) as envs:
-                fps = video.frames_per_second(envs.metadata)
-                small = video.Thumbnails(fps)
-                with video.record(path, fps) as large:
-
-                    def add_frame(frame: NDArray[np.uint8]) -> None:
-                        large.add(frame)
-                        small.add(frame)
-
-                    film(self.learner.policy, envs, add_frame, JUDGING_SEED)
-            result.video = path
-            self.logger.video("eval/video", small.frames, small.fps, self.num_steps)
-        except KeyboardInterrupt:
-            result.no_video = "stopped"
-        except Exception as error:
-            result.no_video = " ".join(str(error).split()) or type(error).__name__
-
     def close(self) -> None:
         """Close environments and files."""
         with ExitStack() as stack:  # all of them, whatever one of them raises
@@ -210,7 +145,7 @@ class Run:
     def _log(self, segment: Segment, metrics: Metrics) -> None:
         scalars = {"time/fps": self.num_steps / max(self.seconds, 1e-9), "time/time_elapsed": self.seconds}
         if self.recent:
-            scalars["rollout/ep_rew_mean"] = float(np.mean([e.episode_return for e in self.recent]))
+            scalars |= scores("rollout/ep_rew_mean", [e.episode_return for e in self.recent], self.experiment.env.id)
             scalars["rollout/ep_len_mean"] = float(np.mean([e.length for e in self.recent]))
         for name, value in metrics.items():
             if isinstance(value, Tensor) and value.dim():
@@ -229,11 +164,9 @@ class Run:
         if self.eval_envs is None:
             self.eval_envs = make_envs(self.experiment.env, min(config.num_envs, config.num_episodes))
         played = evaluate(self.learner.policy, self.eval_envs, config.num_episodes, CHOOSING_SEED, config.deterministic)
-        score = float(np.mean(played.returns))
-        self.logger.scalars(
-            {"eval/mean_reward": score, "eval/mean_ep_length": float(np.mean(played.lengths))}, self.num_steps
-        )
-        if score >= self.best_score:
+        found = scores("eval/mean_reward", played.returns, self.experiment.env.id)
+        self.logger.scalars(found | {"eval/mean_ep_length": float(np.mean(played.lengths))}, self.num_steps)
+        if (score := found["eval/mean_reward"]) >= self.best_score:
             self.best_score = score
             self._save("best", with_experience=False)
 
@@ -322,7 +255,7 @@ def train(
             on_start()
         result = run.train()
         if not result.interrupted:
-            run.judge(result)
+            judge(result, experiment, folder, run.learner, run.logger)
         return result
     finally:
         run.close()

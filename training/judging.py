@@ -1,0 +1,97 @@
+"""How good a trained agent is: the episodes that judge it, and a film of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triathlon.agents.agent import Learner
+from triathlon.envs.atari_scores import human_normalized
+from triathlon.envs.make import make_envs
+from triathlon.training import video
+from triathlon.training.bottleneck import Bottleneck
+from triathlon.training.config import Experiment
+from triathlon.training.evaluate import JUDGING_SEED, evaluate, film
+from triathlon.training.logger import Logger
+from triathlon.training.restoring import load_checkpoint, restore_learner
+from triathlon.training.schema import to_mapping
+
+JUDGING_ENVS = 20  # side by side; with the seed, they are what a score repeats with
+
+
+@dataclass(slots=True)
+class Result:
+    """How a run ended: environment steps and seconds of training, and the checkpoint to use."""
+
+    num_steps: int
+    seconds: float
+    checkpoint: Path
+    interrupted: bool
+    bottleneck: Bottleneck  # where the time of this process went, the final episodes and the video left out
+    returns: list[float] = field(default_factory=list)  # of the episodes that judge the trained policy
+    video: Path | None = None
+    no_video: str | None = None  # why there is none, if one was asked for
+
+
+def scores(tag: str, returns: Sequence[float], env_id: str) -> dict[str, float]:
+    """The mean return under `tag`, and beside it the human-normalised one where that is known (Atari)."""
+    mean = float(np.mean(returns))
+    normalized = human_normalized(env_id, mean)
+    return {tag: mean} | ({} if normalized is None else {f"{tag.partition('/')[0]}/human_normalized": normalized})
+
+
+def judge(result: Result, experiment: Experiment, folder: Path, learner: Learner, logger: Logger) -> None:
+    """Play the final episodes and the video with the best policy (the last one, if none was evaluated before)."""
+    config = experiment.evaluation
+    best = folder / "checkpoints" / "best.safetensors"
+    if best.exists():
+        result.checkpoint = best
+        restore_learner(learner, load_checkpoint(best, experiment), best)
+    metrics: dict[str, float] = {}
+    if config.final_episodes:
+        with closing(make_envs(experiment.env, min(config.final_episodes, JUDGING_ENVS))) as envs:
+            played = evaluate(learner.policy, envs, config.final_episodes, JUDGING_SEED, config.deterministic)
+        result.returns = played.returns
+        metrics = scores("eval/final_mean_reward", played.returns, experiment.env.id)
+        logger.scalars(metrics, result.num_steps)
+    logger.hparams(to_mapping(experiment), metrics, result.num_steps)
+    if config.video:
+        _film(result, experiment, folder, learner, logger)
+
+
+def _film(result: Result, experiment: Experiment, folder: Path, learner: Learner, logger: Logger) -> None:
+    """One episode as an mp4 in the run folder and as an animation in TensorBoard, or the reason why there is none.
+
+    Whatever goes wrong here, and Ctrl-C too, costs the film only: the score is more.
+    """
+    path = folder / "videos" / "final.mp4"
+    if not _can_draw(experiment):
+        result.no_video = f"{experiment.env.id} cannot draw itself (it has no render mode rgb_array)"
+        return
+    try:
+        with closing(make_envs(experiment.env, 1, render=True)) as envs:
+            fps = video.frames_per_second(envs.metadata)
+            small = video.Thumbnails(fps)
+            with video.record(path, fps) as large:
+
+                def add_frame(frame: NDArray[np.uint8]) -> None:
+                    large.add(frame)
+                    small.add(frame)
+
+                film(learner.policy, envs, add_frame, JUDGING_SEED)
+        result.video = path
+        logger.video("eval/video", small.frames, small.fps, result.num_steps)
+    except KeyboardInterrupt:
+        result.no_video = "stopped"
+    except Exception as error:
+        result.no_video = " ".join(str(error).split()) or type(error).__name__
+
+
+def _can_draw(experiment: Experiment) -> bool:
+    with closing(make_envs(experiment.env, 1)) as envs:
+        return "rgb_array" in (envs.metadata.get("render_modes") or ())
