@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from triathlon.agents.gradient_step import GradientStep
 from triathlon.agents.segment import Segment
 from triathlon.networks.backbone import Obs, State
 
@@ -61,6 +62,7 @@ class Learner(Protocol):
     """Improves a policy from segments. Everything that it knows goes through `state_dict`."""
 
     policy: Policy
+    step: GradientStep
     num_rows: int  # rows that it wants in each segment (T)
     state_period: int  # the memory is stored before every so many rows (P)
 

@@ -6,6 +6,7 @@ P numbers in the vector.
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -45,6 +46,8 @@ class GradientStep:
         self._mean, self._square = torch.zeros_like(self.flat.data), torch.zeros_like(self.flat.data)
         self._num_steps = 0
         self._compiled: Callable[..., tuple[Tensor, Tensor]] | None = None
+        self.compile_seconds: float | None = None
+        """How long the first step took, if it was compiled."""
         if compile:
             # Between two steps only the tensors change: re-checking the modules and settings behind them would take a
             # third of a small step. PyTorch before 2.8 cannot be told so.
@@ -65,8 +68,11 @@ class GradientStep:
         scales = (self.learning_rate / c1, c2**-0.5)
         if self._compiled is not None:  # as a tensor, so that the compiled function takes any value of them
             with torch.no_grad():
+                started = time.perf_counter()
                 scale = torch.tensor(scales, device=self.flat.data.device)
-                return self._compiled(scale, self.flat.data, self._mean, self._square, *batch)
+                numbers, norm = self._compiled(scale, self.flat.data, self._mean, self._square, *batch)
+                self.compile_seconds = self.compile_seconds or time.perf_counter() - started
+                return numbers, norm
         loss, numbers = self._loss(self._network, *batch)
         loss.backward()
         with torch.no_grad():

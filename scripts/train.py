@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from triathlon.scripts.main import INTERRUPTED, guarded
 from triathlon.training.errors import RunError
+from triathlon.training.shipped import catalogue
 
 if TYPE_CHECKING:  # --help does not wait for PyTorch
     from triathlon.training.config import Experiment
@@ -30,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name is not None and options.resume:
         raise RunError("give a configuration or --resume, not both: a run that goes on has its own configuration")
     if name is None and not options.resume:
-        parser.print_help(sys.stdout if options.help else sys.stderr)
+        stream = sys.stdout if options.help else sys.stderr
+        print(f"{parser.format_help()}\nShipped configurations:\n{catalogue()}", file=stream)
         return 0 if options.help else 2
     from triathlon.training import config
     from triathlon.training.run_folder import open_run

@@ -7,7 +7,6 @@ stand beside the classes they configure.
 from __future__ import annotations
 
 import difflib
-import importlib.resources
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from triathlon.networks import registry as networks
 from triathlon.networks.registry import BackboneConfig
 from triathlon.training import schema, yaml_text
 from triathlon.training.errors import RunError
+from triathlon.training.shipped import shipped as shipped_files
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
 KINDS: schema.Kinds = {AgentConfig: agents.config_class, BackboneConfig: networks.config_class}
@@ -107,13 +107,12 @@ def find(config: str | Path) -> Path:
     """The file of a configuration: a path that exists, or a name such as `cartpole_ppo` from `triathlon.configs`."""
     if Path(config).is_file():
         return Path(config)
-    folder = Path(str(importlib.resources.files("triathlon.configs")))
-    shipped = {path.stem: path for path in sorted(folder.rglob("*.yaml"))}
+    shipped = shipped_files()
     name = Path(config).name.removesuffix(".yaml")
     if name in shipped and str(config) in (name, f"{name}.yaml"):
         return shipped[name]
     near = difflib.get_close_matches(name, shipped, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"shipped configurations: {', '.join(shipped) or 'none'}"
+    hint = f"did you mean {' or '.join(near)}?" if near else "triathlon train --help lists those that are shipped"
     raise RunError(f"there is no configuration file '{config}' and no shipped configuration of that name; {hint}")
 
 

@@ -39,6 +39,13 @@ class Progress:
         if time.perf_counter() >= self._due:
             self._show()
 
+    def say(self, sentence: str) -> None:
+        """A line of its own above the bar."""
+        if self._bar is None:
+            print(sentence, file=self._stream, flush=True)
+        else:
+            self._bar.write(sentence, file=self._stream)
+
     def close(self) -> None:
         """Show the last state and leave the line."""
         self._show()

@@ -95,9 +95,15 @@ class Run:
         stopwatch.restart()
         self._timed = stopwatch.seconds.copy()
         with self._stoppable(), Progress(experiment.total_steps, self.num_steps) as progress:
+            is_compiling = learner.step.compiles
+            if is_compiling:
+                progress.say("The first update compiles the gradient step; PyTorch keeps it for the next run.")
             while self.num_steps < experiment.total_steps and not self._interrupted:
                 segment = self.collector.collect(learner.num_rows)
                 metrics = learner.update(segment)
+                if is_compiling and learner.step.compile_seconds is not None:
+                    is_compiling = False
+                    progress.say(f"Compiled in {learner.step.compile_seconds:.0f} s.")
                 stopwatch.lap("learning")
                 self.num_steps += segment.num_steps
                 self._take_episodes()

@@ -26,10 +26,13 @@ needs_compiler = pytest.mark.skipif(
 def test_compiled_learns_what_eager_learns(practise: Callable[..., Any], agent: str) -> None:
     eager, compiled = (practise("CartPole-v1", AGENTS[agent] | {"compile": c}, MLP, seed=3) for c in (False, True))
     start = eager.learner.policy.weights().clone()
+    assert compiled.learner.step.compile_seconds is None
     for _ in range(3):
         segment = eager.collector.collect(eager.learner.num_rows)
         eager.learner.update(segment)
         compiled.learner.update(segment)
+    assert compiled.learner.step.compile_seconds
+    assert eager.learner.step.compile_seconds is None
     moved = eager.learner.policy.weights() - start
     assert moved.abs().max() > 1e-4
     torch.testing.assert_close(compiled.learner.policy.weights(), eager.learner.policy.weights(), atol=1e-5, rtol=1e-4)

@@ -157,7 +157,9 @@ def test_help(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     assert main(["--help"]) == 0
     assert capsys.readouterr().out.count("triathlon train CONFIG") == 2
     assert main(["train", "--help"]) == 0
-    assert "--resume RUN" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "--resume RUN" in out
+    assert re.search(r"\n  cartpole_ppo +CartPole-v1 by PPO.*\n(.*\n)*  ppo_pong +Pong by PPO\n", out)
     assert main(["train", "tiny.yaml", "--help", "--seed", "77"]) == 0
     assert re.search(r"--seed +77 +all random numbers", capsys.readouterr().out)
     assert main(["train"]) == 2

@@ -55,3 +55,14 @@ def test_a_terminal_gets_a_bar(monkeypatch) -> None:
     assert "2.50k/10.0k steps, return 7.2" in text
     assert "100% " in text
     assert "return 8.0" in text
+
+
+def test_a_sentence_is_a_line_of_its_own(monkeypatch) -> None:
+    monkeypatch.setattr(progress, "BAR_PERIOD", 0.0)
+    for stream in (io.StringIO(), Terminal()):
+        with Progress(100, stream=stream) as shown:
+            shown.say("First.")
+            shown.update(50, [])
+            shown.say("Then.")
+        lines = stream.getvalue().replace("\r", "\n").split("\n")
+        assert [line for line in lines if line in ("First.", "Then.")] == ["First.", "Then."]

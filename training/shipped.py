@@ -1,0 +1,21 @@
+"""The configurations that come with Triathlon. Importing this costs nothing: `--help` does not wait for PyTorch."""
+
+from __future__ import annotations
+
+import importlib.resources
+from pathlib import Path
+
+
+def shipped() -> dict[str, Path]:
+    """Each configuration's file by its name, in the order of names."""
+    folder = Path(str(importlib.resources.files("triathlon.configs")))
+    return {path.stem: path for path in sorted(folder.rglob("*.yaml"), key=lambda path: path.stem)}
+
+
+def catalogue() -> str:
+    """A line for each: its name, and the first sentence of its file, which says what it is."""
+    files = shipped()
+    width = max(map(len, files), default=0)
+    firsts = {name: path.read_text(encoding="utf-8").partition("\n")[0] for name, path in files.items()}
+    sentences = {name: first.removeprefix("#").strip().partition(". ")[0].rstrip(".") for name, first in firsts.items()}
+    return "\n".join(f"  {name:<{width}}  {sentence}" for name, sentence in sentences.items())
