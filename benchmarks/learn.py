@@ -27,6 +27,9 @@ MEMORIES = ("lstm", "gru", "transformer")
 # Two or three pictures tell a velocity: a short window learns it sooner than a long one.
 SHORT_WINDOW = ("--backbone.memory-length", "8", "--backbone.num-layers", "1", "--total-steps", "500_000")
 
+# What these did not reach in the 250,000 steps of the configuration.
+LONGER = {"ppo": (), "dqn": ("--total-steps", "500_000")}
+
 
 @dataclass(frozen=True)
 class Goal:
@@ -65,8 +68,8 @@ def goals() -> list[Goal]:
     seen = {"ppo": ("cartpole_ppo", ()), "dqn": ("cartpole_novelocity_dqn", ("--env.hide", "null"))}
     for agent, (config, changes) in seen.items():
         rows += [
-            Goal(f"cartpole-{agent}-{kind}", config, (*changes, "--backbone.kind", kind), at_least=475)
-            for kind in MEMORIES
+            Goal(f"cartpole-{agent}-{kind}", config, (*changes, *more, "--backbone.kind", kind), at_least=475)
+            for kind, more in (("lstm", LONGER[agent]), ("gru", ()), ("transformer", ()))
         ]
         rows += [
             Goal(
@@ -75,7 +78,7 @@ def goals() -> list[Goal]:
                 (*changes, "--backbone.kind", kind),
                 at_least=450,
             )
-            for kind, changes in (("lstm", ()), ("gru", ()), ("transformer", SHORT_WINDOW))
+            for kind, changes in (("lstm", ()), ("gru", LONGER[agent]), ("transformer", SHORT_WINDOW))
         ]
         rows.append(
             Goal(f"novelocity-{agent}-mlp", f"cartpole_novelocity_{agent}", ("--backbone.kind", "mlp"), at_most=300)

@@ -1,0 +1,66 @@
+"""Pictures in bfloat16: nearly the same features, in float32, from float32 weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from torch import nn
+
+from triathlon.networks import config_class, make_backbone
+from triathlon.networks.images import PictureBackbone, compute_pictures_in
+
+SPACE = spaces.Box(0, 255, (4, 36, 36), np.uint8)
+OBS = torch.randint(0, 256, (3, 2, 4, 36, 36), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+KINDS: dict[str, dict[str, Any]] = {
+    "cnn": {},
+    "impala": {"channels": (8, 8)},
+    "patches": {"width": 32, "num_layers": 1},
+    "lstm": {"encoder": config_class("cnn")(), "hidden_size": 16},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bfloat16_is_nearly_the_same(kind: str) -> None:
+    torch.manual_seed(0)
+    network = make_backbone(config_class(kind)(**KINDS[kind]), SPACE)
+    exact, _ = network(OBS)
+    compute_pictures_in(network, torch.bfloat16)
+    rounded, state = network(OBS)
+    assert rounded.dtype is torch.float32
+    assert all(s.dtype is torch.float32 for s in state)
+    difference = (rounded - exact).abs().max() / exact.abs().max()
+    assert 1e-5 < difference < 0.05  # rounded it was
+    rounded.square().mean().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.dtype is torch.float32
+        assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_a_cnn_does_what_torch_does(layer_norm: bool) -> None:
+    """The same numbers from torch's own modules, on pictures laid out as they come."""
+    torch.manual_seed(0)
+    network = make_backbone(config_class("cnn")(features=8, layer_norm=layer_norm), SPACE)
+    x, norms = OBS.flatten(0, 1) / 255, list(network.norms)
+    assert len(norms) == (4 if layer_norm else 0)
+    for convolution in network.convolutions:
+        x = nn.functional.conv2d(x, convolution.weight, convolution.bias, convolution.stride)
+        x = nn.functional.layer_norm(x, x.shape[1:]) if layer_norm else x
+        x = torch.relu(x)
+    x = network.linear(x.flatten(1))
+    x = nn.functional.layer_norm(x, (8,)) if layer_norm else x
+    torch.testing.assert_close(network(OBS)[0].flatten(0, 1), torch.relu(x), atol=1e-5, rtol=1e-4)
+
+
+def test_channels_last_changes_nothing_but_the_layout() -> None:
+    torch.manual_seed(0)
+    first = make_backbone(config_class("cnn")(channels_last=False), SPACE)
+    last = make_backbone(config_class("cnn")(channels_last=True), SPACE)
+    last.load_state_dict(first.state_dict())
+    assert isinstance(last, PictureBackbone)
+    assert last.read(OBS).is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(last(OBS)[0], first(OBS)[0])
