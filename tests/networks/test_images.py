@@ -11,7 +11,8 @@ from gymnasium import spaces
 from torch import nn
 
 from triathlon.networks import config_class, make_backbone
-from triathlon.networks.images import PictureBackbone, compute_pictures_in
+from triathlon.networks.cnn import CNN, CNNConfig
+from triathlon.networks.images import compute_pictures_in
 
 SPACE = spaces.Box(0, 255, (4, 36, 36), np.uint8)
 OBS = torch.randint(0, 256, (3, 2, 4, 36, 36), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -44,13 +45,15 @@ def test_bfloat16_is_nearly_the_same(kind: str) -> None:
 def test_a_cnn_does_what_torch_does(layer_norm: bool) -> None:
     """The same numbers from torch's own modules, on pictures laid out as they come."""
     torch.manual_seed(0)
-    network = make_backbone(config_class("cnn")(features=8, layer_norm=layer_norm), SPACE)
+    network = CNN(SPACE, CNNConfig(features=8, layer_norm=layer_norm))
     x, norms = OBS.flatten(0, 1) / 255, list(network.norms)
     assert len(norms) == (4 if layer_norm else 0)
     for convolution in network.convolutions:
-        x = nn.functional.conv2d(x, convolution.weight, convolution.bias, convolution.stride)
+        assert isinstance(convolution, nn.Conv2d)
+        x = nn.functional.conv2d(x, convolution.weight, convolution.bias, convolution.stride[0])
         x = nn.functional.layer_norm(x, x.shape[1:]) if layer_norm else x
         x = torch.relu(x)
+    assert network.linear is not None
     x = network.linear(x.flatten(1))
     x = nn.functional.layer_norm(x, (8,)) if layer_norm else x
     torch.testing.assert_close(network(OBS)[0].flatten(0, 1), torch.relu(x), atol=1e-5, rtol=1e-4)
@@ -58,9 +61,8 @@ def test_a_cnn_does_what_torch_does(layer_norm: bool) -> None:
 
 def test_channels_last_changes_nothing_but_the_layout() -> None:
     torch.manual_seed(0)
-    first = make_backbone(config_class("cnn")(channels_last=False), SPACE)
-    last = make_backbone(config_class("cnn")(channels_last=True), SPACE)
+    first = CNN(SPACE, CNNConfig(channels_last=False))
+    last = CNN(SPACE, CNNConfig(channels_last=True))
     last.load_state_dict(first.state_dict())
-    assert isinstance(last, PictureBackbone)
     assert last.read(OBS).is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(last(OBS)[0], first(OBS)[0])
