@@ -2,8 +2,8 @@
 
 R rows of a ring, B columns, T rows of a written segment. A *place* is `row * B + column`.
 
-The codec is LZ4 (block format). A draw waits for the unpacking: on 84 × 84 frames of Pong, Breakout and Seaquest LZ4
-took 2 µs, Zstandard 6 and Blosc2 50, while Zstandard's bytes were two thirds of LZ4's and Blosc2's were more.
+The codec is LZ4 (block format). A draw waits for the unpacking: on 84 × 84 frames of Pong, Breakout and Seaquest
+Zstandard took about three times as long as LZ4 and Blosc2 many times, while Zstandard's bytes were two thirds of LZ4's.
 """
 
 from __future__ import annotations

@@ -34,22 +34,16 @@ Training = Callable[[int], float]  # trains for about so many environment steps;
 
 def ours(agent: Any, backbone: Any, env: EnvConfig, losses: list[float] | None = None) -> Training:
     """A training of this project that goes on where it stopped; `losses` gets the loss of each update."""
-    from triathlon.agents.registry import Task, make_learner
+    from triathlon.agents.registry import make_learner
     from triathlon.envs import make_envs
     from triathlon.training.collector import Collector
-    from triathlon.training.machine import default_threads, pick_precision
+    from triathlon.training.config import Experiment
+    from triathlon.training.machine import default_threads
+    from triathlon.training.task import make_task
 
     envs = make_envs(env)
-    task = Task(
-        observation_space=envs.single_observation_space,
-        action_space=envs.single_action_space,
-        num_envs=env.num_envs,
-        total_steps=10_000_000,
-        seed=np.random.SeedSequence(1),
-        device=torch.device("cpu"),
-        precision=pick_precision("auto", torch.device("cpu"), envs.single_observation_space),
-        frame_stack=getattr(envs, "frame_stack", 1),
-    )
+    experiment = Experiment(env, agent, total_steps=10_000_000, backbone=backbone)
+    task = make_task(experiment, envs, torch.device("cpu"), np.random.SeedSequence(1))
     learner = make_learner(agent, backbone, task)
     collector = Collector(envs, learner.policy, 1, learner.state_period)
 

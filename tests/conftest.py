@@ -12,11 +12,12 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from triathlon.agents.agent import Metrics
-from triathlon.agents.registry import Task, make_learner
+from triathlon.agents.registry import make_learner
 from triathlon.envs import make_envs
 from triathlon.training.collector import Collector
 from triathlon.training.config import Experiment, from_mapping
 from triathlon.training.evaluate import evaluate
+from triathlon.training.task import make_task
 
 
 @pytest.fixture(autouse=True)
@@ -71,15 +72,7 @@ def practise() -> Iterator[Callable[..., Practice]]:
         settings = {"env": {"id": env} if isinstance(env, str) else env, "agent": agent, "backbone": backbone}
         experiment = from_mapping({**settings, "total_steps": total_steps, "seed": seed})
         envs = make_envs(experiment.env)
-        task = Task(
-            observation_space=envs.single_observation_space,
-            action_space=envs.single_action_space,
-            num_envs=envs.num_envs,
-            total_steps=total_steps,
-            seed=np.random.SeedSequence(seed),
-            device=torch.device("cpu"),
-            frame_stack=getattr(envs, "frame_stack", 1),
-        )
+        task = make_task(experiment, envs, torch.device("cpu"), np.random.SeedSequence(seed))
         learner = make_learner(experiment.agent, experiment.backbone, task)
         collector = Collector(envs, learner.policy, seed, learner.state_period)
         made.append(Practice(experiment, envs, learner, collector))

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from triathlon.agents.agent import Learner, Policy
-from triathlon.agents.registry import Task, make_learner
+from triathlon.agents.registry import make_learner
 from triathlon.envs.make import make_envs
 from triathlon.training import checkpoint
 from triathlon.training.config import Experiment
 from triathlon.training.errors import RunError
-from triathlon.training.machine import pick_device, pick_precision, set_threads
+from triathlon.training.machine import pick_device, set_threads
+from triathlon.training.task import make_task
 
 
 def load_checkpoint(path: Path, experiment: Experiment) -> dict[str, Any]:
@@ -53,16 +54,7 @@ def load_policy(path: Path, experiment: Experiment) -> Policy:
     """The policy of a checkpoint, ready to act on the experiment's device."""
     device = pick_device(experiment.device)
     with closing(make_envs(experiment.env, 1)) as envs:
-        task = Task(
-            observation_space=envs.single_observation_space,
-            action_space=envs.single_action_space,
-            num_envs=experiment.env.num_envs,
-            total_steps=experiment.total_steps,
-            seed=np.random.SeedSequence(experiment.seed),
-            device=device,
-            precision=pick_precision(experiment.precision, device, envs.single_observation_space),
-            frame_stack=getattr(envs, "frame_stack", 1),
-        )
+        task = make_task(experiment, envs, device, np.random.SeedSequence(experiment.seed))
     learner = make_learner(experiment.agent, experiment.backbone, task)
     set_threads(experiment.num_threads, learner.policy, task)
     restore_learner(learner, load_checkpoint(path, experiment), path)

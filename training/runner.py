@@ -15,7 +15,7 @@ from gymnasium.vector import VectorEnv
 from torch import Tensor
 
 from triathlon.agents.agent import Metrics
-from triathlon.agents.registry import Task, make_learner
+from triathlon.agents.registry import make_learner
 from triathlon.agents.segment import Segment
 from triathlon.envs.make import make_envs
 from triathlon.training import checkpoint
@@ -26,11 +26,12 @@ from triathlon.training.errors import RunError
 from triathlon.training.evaluate import CHOOSING_SEED, evaluate
 from triathlon.training.judging import Result, judge, scores
 from triathlon.training.logger import Logger
-from triathlon.training.machine import pick_device, pick_precision, set_threads, start_with_one_thread
+from triathlon.training.machine import pick_device, set_threads, start_with_one_thread
 from triathlon.training.memory import announce_replay
 from triathlon.training.progress import Progress
 from triathlon.training.restoring import load_checkpoint, restore_learner
 from triathlon.training.stopwatch import REST, shares
+from triathlon.training.task import make_task
 
 
 class Run:
@@ -51,16 +52,7 @@ class Run:
 
     def _set_up(self, learner_seed: np.random.SeedSequence, resume: bool) -> None:
         experiment = self.experiment
-        self.task = Task(
-            observation_space=self.envs.single_observation_space,
-            action_space=self.envs.single_action_space,
-            num_envs=self.envs.num_envs,
-            total_steps=experiment.total_steps,
-            seed=learner_seed,
-            device=self.device,
-            precision=pick_precision(experiment.precision, self.device, self.envs.single_observation_space),
-            frame_stack=getattr(self.envs, "frame_stack", 1),
-        )
+        self.task = make_task(experiment, self.envs, self.device, learner_seed)
         start_with_one_thread()
         self.learner = make_learner(experiment.agent, experiment.backbone, self.task)
         set_threads(experiment.num_threads, self.learner.policy, self.task)
