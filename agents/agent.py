@@ -23,7 +23,7 @@ Metrics: TypeAlias = dict[str, Tensor | float]
 
 @dataclass(slots=True)
 class Decision:
-    """What a policy decided for B environments: `action [B, ...]`, the memory after it, and `extras {name: [B]}`."""
+    """What a policy decided for B environments: `action [B, ...]`, the memory after it, `extras {name: [B, ...]}`."""
 
     action: Tensor
     state: State

@@ -16,7 +16,7 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from triathlon.agents.agent import Metrics
-from triathlon.agents.gradient_step import Compile, GradientStep, may_compile
+from triathlon.agents.gradient_step import Compile, GradientStep
 from triathlon.agents.joint_actions import JointActions
 from triathlon.agents.picture_store import has_pictures
 from triathlon.agents.q_losses import chosen, q_goal, q_loss, rows_at
@@ -116,7 +116,8 @@ class DQN:
             config.learning_rate,
             config.adam_eps,
             config.max_grad_norm,
-            compile=may_compile(config.compile, task.device, remembers or config.head.kind == "iqn"),
+            config.compile,
+            draws_or_remembers=remembers or config.head.kind == "iqn",
         )
         self.policy = EpsilonGreedyPolicy(self.network, actions, torch_generator(act_seed, task.device))
         self._actions, self._device = actions, task.device

@@ -5,6 +5,7 @@ P numbers in the vector.
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import time
 from collections.abc import Callable
@@ -34,11 +35,22 @@ class GradientStep:
     step imports the compiler. Nothing here waits for the device.
 
     With `compile` the whole step is one compiled function. That pays where the overhead of single operations is most of
-    the time, once the half minute that compiling takes is spent.
+    the time, once the half minute that compiling takes is spent. A loss that unrolls a memory or draws random numbers
+    cannot be compiled.
+
+    Raises:
+        SettingError: `compile` is true and such is the loss, or this machine has no compiler for the network's device.
     """
 
     def __init__(
-        self, network: nn.Module, loss: Loss, learning_rate: float, eps: float, max_grad_norm: float, compile: bool
+        self,
+        network: nn.Module,
+        loss: Loss,
+        learning_rate: float,
+        eps: float,
+        max_grad_norm: float,
+        compile: bool | Literal["auto"],
+        draws_or_remembers: bool,
     ) -> None:
         self.flat = FlatParameters(network)
         self.learning_rate, self.eps, self.max_grad_norm = learning_rate, eps, max_grad_norm
@@ -48,7 +60,15 @@ class GradientStep:
         self._compiled: Callable[..., tuple[Tensor, Tensor]] | None = None
         self.compile_seconds: float | None = None
         """How long the first step took, if it was compiled."""
-        if compile:
+        device = self.flat.data.device
+        self.can_compile = not draws_or_remembers and has_compiler(device)
+        if compile is True and not self.can_compile:
+            why = "works with backbones without a memory and heads other than iqn"
+            if not draws_or_remembers:
+                needed = "a C++ compiler (g++ or clang++)" if device.type == "cpu" else "Triton and a GPU of CUDA"
+                why = f"needs {needed}, and there is none"
+            raise SettingError(f"agent.compile: true {why}; set it to false")
+        if compile and self.can_compile:
             # Between two steps only the tensors change: re-checking the modules and settings behind them would take a
             # third of a small step. PyTorch before 2.8 cannot be told so.
             guards = getattr(torch.compiler, "keep_tensor_guards_unsafe", None)
@@ -113,21 +133,8 @@ class GradientStep:
         self._num_steps = state["num_steps"]
 
 
-def may_compile(wanted: bool | Literal["auto"], device: torch.device, draws_or_remembers: bool) -> bool:
-    """What the setting `agent.compile` comes to: a step that unrolls a memory or draws numbers cannot be compiled.
-
-    Raises:
-        SettingError: it was wanted all the same, or PyTorch writes C++ for the CPU and this machine has no compiler.
-    """
-    has_compiler = device.type != "cpu" or bool(shutil.which("g++") or shutil.which("clang++"))
-    if wanted == "auto":
-        return has_compiler and not draws_or_remembers
-    if wanted and draws_or_remembers:
-        raise SettingError(
-            "agent.compile: true works with backbones without a memory and heads other than iqn; set it to false"
-        )
-    if wanted and not has_compiler:
-        raise SettingError(
-            "agent.compile: true needs a C++ compiler (g++ or clang++), and there is none; set it to false"
-        )
-    return wanted
+def has_compiler(device: torch.device) -> bool:
+    """Is there what PyTorch compiles for this device with: a C++ compiler for a CPU, Triton for a GPU?"""
+    if device.type == "cpu":
+        return bool(shutil.which("g++") or shutil.which("clang++"))
+    return device.type == "cuda" and importlib.util.find_spec("triton") is not None

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from triathlon.agents.actor_critic import ActorCritic, ActorCriticPolicy
 from triathlon.agents.agent import Metrics
-from triathlon.agents.gradient_step import Compile, GradientStep, may_compile
+from triathlon.agents.gradient_step import Compile, GradientStep
 from triathlon.agents.minibatches import Rows, cut, fold, segment_length, shuffled, unfold
 from triathlon.agents.randomness import initialisation, torch_generator
 from triathlon.agents.registry import AgentConfig, Kind, Task, refuse_unread
@@ -108,7 +108,8 @@ class PPO:
             config.learning_rate,
             config.adam_eps,
             config.max_grad_norm,
-            compile=may_compile(config.compile, task.device, remembers),
+            config.compile,
+            draws_or_remembers=remembers,
         )
         self.policy = ActorCriticPolicy(self.network, task.action_space, torch_generator(act_seed, task.device))
         self.num_rows = config.num_steps
@@ -240,6 +241,6 @@ class PPO:
             self.reward_scaler.load_state_dict(state["reward_scaler"])
 
 
-# What `_step` returns, in order; tags as in Stable-Baselines3.
+# What `_learn` returns, in order; tags as in Stable-Baselines3.
 HISTORY = ("policy_gradient_loss", "value_loss", "entropy_loss", "approx_kl", "clip_fraction", "loss", "grad_norm")
 KL = HISTORY.index("approx_kl")

@@ -13,7 +13,7 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from triathlon.agents.agent import Metrics
-from triathlon.agents.gradient_step import Compile, GradientStep, may_compile
+from triathlon.agents.gradient_step import Compile, GradientStep
 from triathlon.agents.joint_actions import JointActions
 from triathlon.agents.minibatches import cut, fold, segment_length, shuffled
 from triathlon.agents.q_losses import chosen
@@ -82,7 +82,8 @@ class PQN:
             config.learning_rate,
             config.adam_eps,
             config.max_grad_norm,
-            compile=may_compile(config.compile, task.device, remembers),
+            config.compile,
+            draws_or_remembers=remembers,
         )
         self.policy = EpsilonGreedyPolicy(self.network, actions, torch_generator(act_seed, task.device))
         self.num_rows = config.num_steps

@@ -79,12 +79,13 @@ def report(name: str, found: Diagnosis) -> str:
 
 
 def _machine(name: str, about: Situation, load: float) -> str:
+    from triathlon.agents.gradient_step import has_compiler
     from triathlon.training.bottleneck import count, device_name
 
     env, agent = about.experiment.env, about.experiment.agent
-    wanted = getattr(agent, "compile", False)
-    compiled = "on" if wanted and about.can_compile else "off"
-    compiled += " (auto)" if wanted == "auto" else ""
+    compiled = "on" if about.compiles else "off"
+    compiled += " (auto)" if getattr(agent, "compile", False) == "auto" else ""
+    compiler = "there" if has_compiler(about.device) else "missing"
     bfloat16 = f"this CPU {'computes' if about.cpu_has_bfloat16 else 'does not compute'} in bfloat16"
     stepping = {
         "atari": "ALE's threads",
@@ -98,7 +99,7 @@ def _machine(name: str, about: Situation, load: float) -> str:
         ("Device", f"{about.device.type}: {device_name(about.device)}"),
         ("CPU", f"{count(about.num_cores, 'core')}, {count(about.num_threads, 'PyTorch thread')}; {bfloat16}"),
         ("Precision", str(about.precision).removeprefix("torch.")),
-        ("Compile", f"{compiled}; a C++ compiler is {'there' if about.has_compiler else 'missing'}"),
+        ("Compile", f"{compiled}; {'a C++ compiler' if about.device.type == 'cpu' else 'Triton'} is {compiler}"),
     ]
     if load > 0.5 * about.num_cores:
         rows.append(("Busy", f"load {load:.1f} before the measurements: on an idle machine all figures are better"))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +15,13 @@ from typing import Any, Literal, TypeAlias
 import torch
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
-from triathlon.agents.agent import Policy
+from triathlon.agents.agent import Learner
 from triathlon.agents.registry import Task
 from triathlon.envs.atari import AtariEnvs
 from triathlon.envs.lookup import find
 from triathlon.networks.spaces import num_pixels
 from triathlon.training.config import Experiment
-from triathlon.training.machine import SMALL_NETWORK, SMALL_PICTURE, has_bfloat16, num_cores
+from triathlon.training.machine import SMALL_PICTURE, has_bfloat16, is_small, num_cores
 from triathlon.training.stopwatch import Phase, shares
 
 Stepping: TypeAlias = Literal["atari", "own", "sync", "process"]
@@ -47,36 +46,31 @@ class Situation:
     num_threads: int  # of PyTorch
     num_parameters: int
     num_pixels: int  # of the largest picture in an observation
-    remembers: bool
+    compiles: bool  # the gradient step
+    can_compile: bool
     stepping: Stepping  # atari: ALE's threads; own: the environment's own vector version
     num_cores: int = field(default_factory=num_cores)
     has_gpu: bool = field(default_factory=torch.cuda.is_available)
-    has_compiler: bool = field(default_factory=lambda: bool(shutil.which("g++") or shutil.which("clang++")))
     load: float = field(default_factory=load)
     cpu_has_bfloat16: bool = field(default_factory=lambda: has_bfloat16(torch.device("cpu")))
 
     @property
     def is_small(self) -> bool:
         """Are single operations so short that what surrounds them costs more?"""
-        return self.num_parameters < SMALL_NETWORK and self.num_pixels < SMALL_PICTURE
-
-    @property
-    def can_compile(self) -> bool:
-        """May `agent.compile` be true here? (It is refused with a memory, and with heads that draw numbers.)"""
-        draws = getattr(getattr(self.experiment.agent, "head", None), "kind", None) == "iqn"
-        return not self.remembers and not draws and (self.has_compiler or self.device.type != "cpu")
+        return is_small(self.num_parameters, self.num_pixels)
 
 
-def situation(experiment: Experiment, task: Task, policy: Policy, envs: VectorEnv[Any, Any, Any]) -> Situation:
+def situation(experiment: Experiment, task: Task, learner: Learner, envs: VectorEnv[Any, Any, Any]) -> Situation:
     """The situation of a run, from what it was made of."""
     return Situation(
         experiment=experiment,
         device=task.device,
         precision=task.precision,
         num_threads=torch.get_num_threads(),
-        num_parameters=policy.weights().numel(),
+        num_parameters=learner.policy.weights().numel(),
         num_pixels=num_pixels(task.observation_space),
-        remembers=bool(policy.initial_state(1)),
+        compiles=learner.step.compiles,
+        can_compile=learner.step.can_compile,
         stepping=_stepping(envs),
     )
 

@@ -67,8 +67,13 @@ def default_threads(policy: Policy, task: Task) -> int:
     Sharing small operations gains little on an idle machine, and on a busy one the threads spend their time waiting for
     each other.
     """
-    small = policy.weights().numel() < SMALL_NETWORK and num_pixels(task.observation_space) < SMALL_PICTURE
+    small = is_small(policy.weights().numel(), num_pixels(task.observation_space))
     return 1 if small or task.device.type != "cpu" else num_cores()
+
+
+def is_small(num_parameters: int, num_pixels: int) -> bool:
+    """Are single operations of a network that sees so many pixels so short that what surrounds them costs more?"""
+    return num_parameters < SMALL_NETWORK and num_pixels < SMALL_PICTURE
 
 
 SMALL_NETWORK = 1_000_000  # parameters

@@ -122,7 +122,7 @@ class Run:
 
     def situation(self) -> Situation:
         """What was found of the machine, the network and the environments."""
-        return situation(self.experiment, self.task, self.learner.policy, self.envs)
+        return situation(self.experiment, self.task, self.learner, self.envs)
 
     def close(self) -> None:
         """Close environments and files."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from triathlon.agents.gradient_step import GradientStep, has_compiler
 from triathlon.networks.errors import SettingError
 
 AGENTS = {
@@ -47,14 +48,31 @@ def test_memories_and_draws_are_not_compiled(practise: Callable[..., Any], agent
         practise("CartPole-v1", agent | {"compile": True}, backbone)
 
 
-@pytest.mark.parametrize(("agent", "backbone"), [({"kind": "ppo"}, {"kind": "lstm"}), ({"kind": "pqn"}, MLP)])
+@pytest.mark.parametrize(
+    ("agent", "backbone", "possible"),
+    [
+        ({"kind": "ppo"}, {"kind": "lstm"}, False),
+        ({"kind": "dqn", "head": {"kind": "iqn"}}, MLP, False),
+        ({"kind": "dqn"}, MLP, True),
+        ({"kind": "pqn"}, MLP, True),
+    ],
+)
 def test_auto_compiles_what_it_can_where_there_is_a_compiler(
-    practise: Callable[..., Any], agent: Any, backbone: Any, monkeypatch: pytest.MonkeyPatch
+    practise: Callable[..., Any], agent: Any, backbone: Any, possible: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def compiles() -> bool:
-        return practise("CartPole-v1", agent | {"compile": "auto"}, backbone).learner.step.compiles
+    def step() -> GradientStep:
+        found = practise("CartPole-v1", agent | {"compile": "auto"}, backbone).learner.step
+        assert isinstance(found, GradientStep)
+        return found
 
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
-    assert compiles() is (backbone is MLP)
+    assert step().compiles is step().can_compile is possible
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert not compiles()
+    assert step().compiles is step().can_compile is False
+
+
+def test_a_gpu_needs_triton_and_other_devices_are_not_compiled_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    for found in (None, object()):
+        monkeypatch.setattr("importlib.util.find_spec", lambda name, found=found: found)
+        assert has_compiler(torch.device("cuda")) is (found is not None)
+        assert not has_compiler(torch.device("mps"))

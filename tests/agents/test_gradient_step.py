@@ -21,7 +21,7 @@ def test_twenty_steps_are_those_of_torch(max_grad_norm: float) -> None:
     torch.manual_seed(0)
     ours = nn.Sequential(nn.Linear(3, 7), nn.Tanh(), nn.Linear(7, 2))
     theirs = copy.deepcopy(ours)
-    step = GradientStep(ours, loss, 1e-2, 1e-5, max_grad_norm, compile=False)
+    step = GradientStep(ours, loss, 1e-2, 1e-5, max_grad_norm, compile=False, draws_or_remembers=False)
     adam = torch.optim.Adam(theirs.parameters(), lr=1e-2, eps=1e-5)
     for i in range(20):
         step.learning_rate = adam.param_groups[0]["lr"] = 1e-2 / (i + 1)
@@ -41,12 +41,12 @@ def test_twenty_steps_are_those_of_torch(max_grad_norm: float) -> None:
 def test_it_goes_on_from_what_it_saved() -> None:
     torch.manual_seed(0)
     first = nn.Linear(3, 2)
-    step = GradientStep(first, loss, 1e-2, 1e-5, 1.0, compile=False)
+    step = GradientStep(first, loss, 1e-2, 1e-5, 1.0, compile=False, draws_or_remembers=False)
     batches = [(torch.randn(4, 3), torch.randn(4, 2)) for _ in range(6)]
     for batch in batches[:3]:
         step(*batch)
     second = copy.deepcopy(first)
-    other = GradientStep(second, loss, 1e-2, 1e-5, 1.0, compile=False)
+    other = GradientStep(second, loss, 1e-2, 1e-5, 1.0, compile=False, draws_or_remembers=False)
     other.load_state_dict(step.state_dict())
     for batch in batches[3:]:
         step(*batch)

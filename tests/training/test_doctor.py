@@ -150,7 +150,6 @@ def test_every_agent_is_measured(agent: dict[str, Any], backbone: dict[str, Any]
         assert 0.0 < rate < math.inf
     seconds = found.bottleneck.seconds
     assert all(seconds[phase] > 0.0 for phase in ("stepping", "acting", "learning"))
-    assert found.bottleneck.situation.remembers == (backbone["kind"] == "lstm")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -189,11 +188,11 @@ def bottleneck(phase: Phase, a_step: float, config: Experiment, num_steps: int =
         "num_threads": 1,
         "num_parameters": 9_000,
         "num_pixels": 0,
-        "remembers": False,
+        "compiles": False,
+        "can_compile": True,
         "stepping": "own",
         "num_cores": 4,
         "has_gpu": False,
-        "has_compiler": True,
         "load": 2.0,
         "cpu_has_bfloat16": False,
     }
@@ -229,8 +228,7 @@ ADVICE: list[tuple[Phase, float, Experiment, dict[str, Any], dict[str, Any] | No
     ("acting", 1e-4, LONG, GPU, {"device": "cpu"}),
     ("acting", 1e-4, LONG, PICTURES | {"num_threads": 2}, {"num_threads": 4}),
     ("learning", 1e-4, LONG, {}, {"agent.compile": True}),
-    ("learning", 1e-4, LONG, {"remembers": True}, {"agent.batch_size": 64}),
-    ("learning", 1e-4, LONG, {"has_compiler": False}, {"agent.batch_size": 64}),
+    ("learning", 1e-4, LONG, {"can_compile": False}, {"agent.batch_size": 64}),
     ("learning", 1e-4, SHORT, {}, {"agent.batch_size": 64}),  # too short a run to win the compiling back
     ("learning", 1e-4, SHORT, {"num_threads": 4}, {"num_threads": 1}),
     ("learning", 1e-4, SHORT, PICTURES | {"cpu_has_bfloat16": True}, {"precision": "bfloat16"}),
