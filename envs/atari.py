@@ -48,9 +48,15 @@ PRESETS: dict[Preset, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class AtariConfig:
-    """The protocol of a game. Settings that are null take the value of the preset, and are recorded with that value."""
+    """The protocol of a game. Settings that are null take the value of the preset; what is recorded are the values.
 
-    preset: Annotated[Preset, "nature (as in the DQN paper) or machado (sticky actions, 18 actions)"] = "nature"
+    Raises:
+        EnvError: a preset is given, and a value for everything that it sets.
+    """
+
+    preset: Annotated[
+        Preset | None, "nature (as in the DQN paper; null means it too) or machado (sticky actions, 18 actions)"
+    ] = None
     repeat_action_probability: Annotated[
         float | None, Ge(0), Le(1), "chance that the game repeats the action before (sticky actions)"
     ] = None
@@ -67,9 +73,18 @@ class AtariConfig:
     num_threads: Annotated[int, Ge(0), "threads that step the games; 0: as many as there are cores"] = 0
 
     def __post_init__(self) -> None:
-        for name, value in PRESETS[self.preset].items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, value)  # so that what a run records is the protocol it played
+        preset = PRESETS[self.preset or "nature"]
+        missing = [name for name in preset if getattr(self, name) is None]
+        if self.preset and not missing:
+            raise EnvError(
+                f"preset is {self.preset}, but everything that it sets is given beside it (in the config.yaml "
+                f"of a run always): {', '.join(preset)}; leave out preset, or what should have its values"
+            )
+        # A run records the protocol it played, not the name that it came from: changed by hand, a name beside all the
+        # values would do nothing.
+        for name in missing:
+            object.__setattr__(self, name, preset[name])
+        object.__setattr__(self, "preset", None)
 
 
 class AtariEnvs(VectorWrapper):

@@ -1,8 +1,7 @@
 """What chance and a person score in 57 Atari games, and a score on the scale between them.
 
 Scores of whole games that begin with up to 30 idle frames, at most 30 minutes long, by uniformly random play and by a
-professional tester: Wang et al. 2016, "Dueling Network Architectures for Deep Reinforcement Learning", table 2, with
-the games added since by Badia et al. 2020, "Agent57", table 11.
+professional tester, as DeepMind's DQN Zoo (github.com/google-deepmind/dqn_zoo, dqn_zoo/atari_data.py) lists them.
 """
 
 from __future__ import annotations

@@ -38,15 +38,20 @@ class Result:
     no_video: str | None = None  # why there is none, if one was asked for
 
 
-def scores(tag: str, returns: Sequence[float], env_id: str) -> dict[str, float]:
-    """The mean return under `tag`, and beside it the human-normalised one where that is known (Atari)."""
+def scores(tag: str, normalized_tag: str, returns: Sequence[float], env_id: str) -> dict[str, float]:
+    """The mean return, and beside it the human-normalised one where that is known (Atari)."""
     mean = float(np.mean(returns))
     normalized = human_normalized(env_id, mean)
-    return {tag: mean} | ({} if normalized is None else {f"{tag.partition('/')[0]}/human_normalized": normalized})
+    return {tag: mean} | ({} if normalized is None else {normalized_tag: normalized})
 
 
-def judge(result: Result, experiment: Experiment, folder: Path, learner: Learner, logger: Logger) -> None:
-    """Play the final episodes and the video with the best policy (the last one, if none was evaluated before)."""
+def judge(
+    result: Result, experiment: Experiment, folder: Path, learner: Learner, logger: Logger, can_draw: bool
+) -> None:
+    """Play the final episodes and the video with the best policy (the last one, if none was evaluated before).
+
+    `can_draw` says whether the environment has pictures of itself to film.
+    """
     config = experiment.evaluation
     best = folder / "checkpoints" / "best.safetensors"
     if best.exists():
@@ -57,11 +62,13 @@ def judge(result: Result, experiment: Experiment, folder: Path, learner: Learner
         with closing(make_envs(experiment.env, min(config.final_episodes, JUDGING_ENVS))) as envs:
             played = evaluate(learner.policy, envs, config.final_episodes, JUDGING_SEED, config.deterministic)
         result.returns = played.returns
-        metrics = scores("eval/final_mean_reward", played.returns, experiment.env.id)
+        metrics = scores("eval/final_mean_reward", "eval/final_human_normalized", played.returns, experiment.env.id)
         logger.scalars(metrics, result.num_steps)
     logger.hparams(to_mapping(experiment), metrics, result.num_steps)
-    if config.video:
+    if config.video and can_draw:
         _film(result, experiment, folder, learner, logger)
+    elif config.video:
+        result.no_video = f"{experiment.env.id} cannot draw itself (it has no render mode rgb_array)"
 
 
 def _film(result: Result, experiment: Experiment, folder: Path, learner: Learner, logger: Logger) -> None:
@@ -70,9 +77,6 @@ def _film(result: Result, experiment: Experiment, folder: Path, learner: Learner
     Whatever goes wrong here, and Ctrl-C too, costs the film only: the score is more.
     """
     path = folder / "videos" / "final.mp4"
-    if not _can_draw(experiment):
-        result.no_video = f"{experiment.env.id} cannot draw itself (it has no render mode rgb_array)"
-        return
     try:
         with closing(make_envs(experiment.env, 1, render=True)) as envs:
             fps = video.frames_per_second(envs.metadata)
@@ -90,8 +94,3 @@ def _film(result: Result, experiment: Experiment, folder: Path, learner: Learner
         result.no_video = "stopped"
     except Exception as error:
         result.no_video = " ".join(str(error).split()) or type(error).__name__
-
-
-def _can_draw(experiment: Experiment) -> bool:
-    with closing(make_envs(experiment.env, 1)) as envs:
-        return "rgb_array" in (envs.metadata.get("render_modes") or ())

@@ -143,7 +143,12 @@ class Run:
     def _log(self, segment: Segment, metrics: Metrics) -> None:
         scalars = {"time/fps": self.num_steps / max(self.seconds, 1e-9), "time/time_elapsed": self.seconds}
         if self.recent:
-            scalars |= scores("rollout/ep_rew_mean", [e.episode_return for e in self.recent], self.experiment.env.id)
+            scalars |= scores(
+                "rollout/ep_rew_mean",
+                "rollout/human_normalized",
+                [episode.episode_return for episode in self.recent],
+                self.experiment.env.id,
+            )
             scalars["rollout/ep_len_mean"] = float(np.mean([e.length for e in self.recent]))
         for name, value in metrics.items():
             if isinstance(value, Tensor) and value.dim():
@@ -162,7 +167,7 @@ class Run:
         if self.eval_envs is None:
             self.eval_envs = make_envs(self.experiment.env, min(config.num_envs, config.num_episodes))
         played = evaluate(self.learner.policy, self.eval_envs, config.num_episodes, CHOOSING_SEED, config.deterministic)
-        found = scores("eval/mean_reward", played.returns, self.experiment.env.id)
+        found = scores("eval/mean_reward", "eval/human_normalized", played.returns, self.experiment.env.id)
         self.logger.scalars(found | {"eval/mean_ep_length": float(np.mean(played.lengths))}, self.num_steps)
         if (score := found["eval/mean_reward"]) >= self.best_score:
             self.best_score = score
@@ -253,7 +258,8 @@ def train(
             on_start()
         result = run.train()
         if not result.interrupted:
-            judge(result, experiment, folder, run.learner, run.logger)
+            can_draw = "rgb_array" in (run.envs.metadata.get("render_modes") or ())
+            judge(result, experiment, folder, run.learner, run.logger, can_draw)
         return result
     finally:
         run.close()

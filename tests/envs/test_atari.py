@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import yaml
 
 from triathlon.envs import EnvConfig, EnvError, make_envs
 from triathlon.envs.atari import AtariConfig
@@ -50,6 +51,17 @@ def test_presets_are_recorded_in_full() -> None:
         fire_reset=True,
         max_frames=108_000,
     )
+
+
+def test_a_preset_that_nothing_reads_is_refused() -> None:
+    recorded = dump(from_mapping({"env": {"id": "ALE/Pong-v5"}, "agent": "ppo", "total_steps": 1}))
+    assert dump(from_mapping(yaml.safe_load(recorded))) == recorded
+    changed = yaml.safe_load(recorded)
+    changed["env"]["atari"]["preset"] = "machado"
+    with pytest.raises(RunError, match=r"env\.atari: preset is machado, but everything .* noop_max"):
+        from_mapping(changed)
+    changed["env"]["atari"]["noop_max"] = None
+    assert from_mapping(changed).env.atari.noop_max == 0
 
 
 def test_protocol_is_played() -> None:
@@ -141,11 +153,11 @@ def test_films_show_the_game_that_is_played() -> None:
         assert np.corrcoef(grey[np.ix_(rows, columns)].ravel(), obs[i, 0].ravel())[0, 1] > 0.8
 
 
-def test_every_game_can_be_made() -> None:
+def test_games_of_the_whole_list_can_be_made() -> None:
     make_envs(EnvConfig("ALE/Pong-v5", 1)).close()
     names = [name for name in gym.registry if name.startswith("ALE/")]
     assert len(names) > 100
-    for name in names[::13]:
+    for name in names[::13]:  # all of them take half a minute
         with_one = make_envs(EnvConfig(name, 1))
         with_one.reset(seed=0)
         with_one.step(np.array([0]))
