@@ -1,0 +1,84 @@
+"""Engines that speak GTP, the Go Text Protocol, version 2: https://www.lysator.liu.se/~gunnar/gtp/."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import pyspiel
+
+from triathlon.envs.board.players.engine import EngineFailure, EnginePlayer, EngineProcess
+from triathlon.envs.errors import EnvError
+
+COLORS = {"B": "black", "W": "white"}
+
+
+def gnugo_command(level: int, seed: int) -> list[str]:
+    """GNU Go as it must be called here: open_spiel counts every stone left on the board as alive, so it plays on until
+    the dead ones are captured, and does not resign."""
+    options = "--mode gtp --chinese-rules --capture-all-dead --play-out-aftermath --never-resign"
+    return ["gnugo", *options.split(), "--level", str(level), "--seed", str(seed)]
+
+
+class GtpPlayer(EnginePlayer):
+    """A GTP engine for go, given `timeout` seconds a command. It is told only the moves that it does not know yet.
+
+    Raises:
+        EnvError: the game is not go without handicap, or the engine is missing, does not start or refuses the board.
+    """
+
+    def __init__(self, game: pyspiel.Game, command: Sequence[str], name: str, timeout: float = 60.0) -> None:
+        parameters = game.get_parameters()
+        if game.get_type().short_name != "go" or parameters["handicap"]:
+            raise EnvError(f"{name} plays go without handicap, not {game}")
+        self._setup = [f"boardsize {parameters['board_size']}", "clear_board", f"komi {parameters['komi']}"]
+        self._timeout = timeout
+        self._known: list[str] = []  # the moves on the engine's board
+        super().__init__(name, command)
+
+    def _greet(self, engine: EngineProcess) -> None:
+        self._known = []
+        for command in self._setup:
+            self._command_engine(engine, command)
+
+    def _ask(self, engine: EngineProcess, state: pyspiel.State) -> int:
+        moves = [_move(state, made.player, made.action) for made in state.full_history()]
+        if moves[: len(self._known)] != self._known:
+            self._greet(engine)
+        for move in moves[len(self._known) :]:
+            self._command_engine(engine, f"play {move}")
+        mover = state.current_player()
+        actions = {_move(state, mover, action): action for action in state.legal_actions()}
+        color = next(iter(actions)).split()[0]
+        answer = self._command_engine(engine, f"genmove {color}")
+        move = f"{color} {answer.lower()}"
+        if answer.lower() == "resign":
+            raise EngineFailure("resigned")
+        if move not in actions:
+            raise EngineFailure(f"answered {answer!r}, which is no legal move")
+        self._known = [*moves, move]
+        return actions[move]
+
+    def _command_engine(self, engine: EngineProcess, command: str) -> str:
+        """The answer to one command: `= text` and an empty line."""
+        engine.send(command)
+        deadline = time.monotonic() + self._timeout
+        while not (line := engine.read(deadline, command).strip()):
+            pass
+        answer = line
+        while line:
+            line = engine.read(deadline, command).strip()
+        if answer.startswith("?"):
+            raise EngineFailure(f"refused {command!r}: {answer.lstrip('?').strip()}")
+        if not answer.startswith("="):
+            raise EngineFailure(f"answered {answer!r} to {command!r}")
+        return answer.lstrip("=").strip()
+
+
+def _move(state: pyspiel.State, player: int, action: int) -> str:
+    """`black d4` or `white pass`: both name columns by letters without i and rows from the bottom."""
+    color, vertex = state.action_to_string(player, action).split()
+    return f"{COLORS[color]} {vertex.lower()}"
+
+
+__all__ = ["GtpPlayer", "gnugo_command"]
