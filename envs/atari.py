@@ -5,7 +5,7 @@ B games, K stacked pictures, H height, W width. A step is one decision of the ag
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
 
 import gymnasium as gym
@@ -191,12 +191,4 @@ def make_atari(spec: EnvSpec, num_envs: int, config: AtariConfig, render: bool) 
     return AtariEnvs(str(spec.kwargs["game"]), spec.id, num_envs, config, render)
 
 
-def refuse_for_atari(name: str, **changed: bool) -> None:
-    """Raises EnvError if a setting was changed that the games do not read."""
-    for setting, is_changed in changed.items():
-        if is_changed:
-            allowed = ", ".join(field.name for field in fields(AtariConfig))
-            raise EnvError(f"{name}: env.{setting} is not read for Atari games; env.atari has {allowed}")
-
-
-__all__ = ["PRESETS", "AtariConfig", "AtariEnvs", "make_atari", "refuse_for_atari", "register"]
+__all__ = ["PRESETS", "AtariConfig", "AtariEnvs", "make_atari", "register"]

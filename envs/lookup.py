@@ -18,7 +18,11 @@ from gymnasium.vector import VectorEnv
 from triathlon.envs.errors import EnvError
 
 # Namespaces whose environments are registered when first asked for: importing them is slow or needs an extra.
-NAMESPACES: dict[str, str] = {"ALE": "triathlon.envs.atari", "MinAtar": "triathlon.envs.minatar"}
+NAMESPACES: dict[str, str] = {
+    "ALE": "triathlon.envs.atari",
+    "MinAtar": "triathlon.envs.minatar",
+    "board": "triathlon.envs.board.games",
+}
 
 # What must be importable before an environment of a Gymnasium package can be made, and the extra that brings it.
 EXTRAS = {"box2d": ("Box2D", "box2d"), "mujoco": ("mujoco", "mujoco")}

@@ -11,7 +11,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
@@ -21,7 +21,9 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from triathlon.envs.atari import NAMESPACE as ATARI
-from triathlon.envs.atari import AtariConfig, make_atari, refuse_for_atari
+from triathlon.envs.atari import AtariConfig, make_atari
+from triathlon.envs.board.games import NAMESPACE as BOARD
+from triathlon.envs.board.vector import BoardConfig, make_board
 from triathlon.envs.control import HideParts, HideVectorParts, hidden_parts
 from triathlon.envs.errors import EnvError
 from triathlon.envs.guard import GuardedEnv, GuardedVectorEnv, explain, failure
@@ -52,20 +54,34 @@ class EnvConfig:
     wrappers: Annotated[tuple[str, ...], "module:Class of each gymnasium.Wrapper, innermost first"] = ()
     atari: Annotated[AtariConfig | None, "the protocol of an Atari game; null for everything else"] = None
 
+    board: Annotated[BoardConfig | None, "the variant of a board game, its openings and opponent; else null"] = None
+
     def __post_init__(self) -> None:
-        if self.id.startswith(f"{ATARI}/"):
-            if self.atari is None:
-                object.__setattr__(self, "atari", AtariConfig())  # what is played is recorded, defaults too
-            refuse_for_atari(
-                self.id,
-                vectorization=self.vectorization != "auto",
-                kwargs=bool(self.kwargs),
-                max_episode_steps=self.max_episode_steps is not None,
-                hide=self.hide is not None,
-                wrappers=bool(self.wrappers),
-            )
-        elif self.atari is not None:
-            raise EnvError(f"env.atari is read for Atari games only (ids that begin with {ATARI}/), not for {self.id}")
+        for namespace, games, name, protocol in (
+            (ATARI, "Atari games", "atari", AtariConfig),
+            (BOARD, "board games", "board", BoardConfig),
+        ):
+            if self.id.startswith(f"{namespace}/"):
+                if getattr(self, name) is None:
+                    object.__setattr__(self, name, protocol())  # what is played is recorded, defaults too
+                self._refuse_unread(games, f"env.{name} has {', '.join(field.name for field in fields(protocol))}")
+            elif getattr(self, name) is not None:
+                raise EnvError(
+                    f"env.{name} is read for {games} only (ids that begin with {namespace}/), not for {self.id}"
+                )
+
+    def _refuse_unread(self, games: str, instead: str) -> None:
+        """Raises EnvError if a setting was changed that games with a protocol of their own do not read."""
+        changed = {
+            "vectorization": self.vectorization != "auto",
+            "kwargs": bool(self.kwargs),
+            "max_episode_steps": self.max_episode_steps is not None,
+            "hide": self.hide is not None,
+            "wrappers": bool(self.wrappers),
+        }
+        for setting, is_changed in changed.items():
+            if is_changed:
+                raise EnvError(f"{self.id}: env.{setting} is not read for {games}; {instead}")
 
 
 def make_env(config: EnvConfig, render_mode: str | None = None) -> gym.Env[Any, Any]:
@@ -74,7 +90,7 @@ def make_env(config: EnvConfig, render_mode: str | None = None) -> gym.Env[Any, 
     Raises:
         EnvError: the environment cannot be made; the message says what to change.
     """
-    if config.atari is not None:
+    if config.atari is not None or config.board is not None:
         raise EnvError(f"{config.id} plays without a window; film it with --out film.mp4")
     prepare_drawing(render_mode)
     env = _make_single(config, render_mode)
@@ -100,7 +116,7 @@ def make_envs(config: EnvConfig, num_envs: int | None = None, render: bool = Fal
         raise EnvError(
             f"vectorization must be one of {', '.join(get_args(Vectorization))}, found {config.vectorization!r}"
         )
-    if config.atari is not None:
+    if config.atari is not None or config.board is not None:
         return _make_games(config, num_envs, render)
     render_mode = "rgb_array" if render else None
     prepare_drawing(render_mode)
@@ -124,10 +140,14 @@ def make_envs(config: EnvConfig, num_envs: int | None = None, render: bool = Fal
 
 
 def _make_games(config: EnvConfig, num_envs: int, render: bool) -> VectorEnv[Any, Any, Any]:
-    assert config.atari is not None
-    spec = find(config.id)
-    with _explain_making(config):
-        games = make_atari(spec, num_envs, config.atari, render)
+    games: VectorEnv[Any, Any, Any]
+    if config.board is not None:
+        games = make_board(config.id.removeprefix(f"{BOARD}/"), num_envs, config.board)
+    else:
+        assert config.atari is not None
+        spec = find(config.id)
+        with _explain_making(config):
+            games = make_atari(spec, num_envs, config.atari, render)
     return GuardedVectorEnv(games, config.id)
 
 

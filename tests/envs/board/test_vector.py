@@ -1,0 +1,353 @@
+"""Games step by step: results, signs, passes, dice, openings, resumed games, opponents, exact resuming."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from triathlon.envs import EnvConfig, EnvError, make_envs, restore, state_of
+
+pytest.importorskip("pyspiel")
+
+from triathlon.envs.board import BoardConfig, BoardEnvs, game_names
+
+
+def play(envs: BoardEnvs, *rows: Any) -> list[tuple[Any, ...]]:
+    """Each row of actions for all games: reward, terminated, learning reward and next sign of every step."""
+    steps = []
+    for row in rows:
+        _, reward, terminated, truncated, info = envs.step(np.broadcast_to(row, envs.num_envs))
+        assert not truncated.any()
+        steps.append((reward, terminated, info["learning_reward"], info["next_sign"]))
+    return steps
+
+
+def random_actions(info: dict[str, Any], rng: np.random.Generator) -> np.ndarray:
+    mask = info["action_mask"]
+    return np.argmax(rng.random(mask.shape) * mask, axis=1)
+
+
+def play_randomly(envs: Any, num_steps: int, seed: int = 0, mask: Any = None) -> list[tuple[Any, ...]]:
+    """Random legal play; what `reset` gave (unless a mask says that play goes on) and what every step gave."""
+    rng, seen = np.random.default_rng(seed), []
+    info: dict[str, Any] = {"action_mask": mask}
+    if mask is None:
+        obs, info = envs.reset(seed=seed)
+        seen.append((obs,))
+    for _ in range(num_steps):
+        obs, *results, info = envs.step(random_actions(info, rng))
+        seen.append((obs, *results, *info.values()))
+    return seen
+
+
+def same(one: list[tuple[Any, ...]], other: list[tuple[Any, ...]]) -> bool:
+    pairs = zip(one, other, strict=True)
+    return all(np.array_equal(a, b) for step, again in pairs for a, b in zip(step, again, strict=True))
+
+
+def test_connect_four_won_by_the_first_player() -> None:
+    envs = make_envs(EnvConfig("board/connect_four", num_envs=2))
+    obs, info = envs.reset(seed=0)
+    assert obs.shape == (2, 3, 6, 7)
+    assert obs.dtype == np.uint8
+    assert info["action_mask"].tolist() == [[True] * 7] * 2
+    steps = play(envs, 0, 1, 0, 1, 0, 1, [0, 2])
+    for reward, terminated, learning, sign in steps[:-1]:
+        assert not (reward.any() or terminated.any() or learning.any())
+        assert sign.tolist() == [-1, -1] and sign.dtype == np.float32
+    reward, terminated, learning, sign = steps[-1]
+    assert reward.tolist() == learning.tolist() == [1, 0]
+    assert terminated.tolist() == [True, False]
+    obs, reward, terminated, _, info = envs.step(np.array([99, 1]))  # the action after the end is ignored
+    assert terminated.tolist() == [False, True]  # the second player has four in column 1
+    assert reward.tolist() == [0, -1]
+    assert info["learning_reward"].tolist() == [0, 1]
+    assert info["next_sign"].tolist() == [1, -1]
+    assert obs[0, :2].sum() == 0
+
+
+def test_drawn_tic_tac_toe() -> None:
+    envs = BoardEnvs("tic_tac_toe", 1)
+    envs.reset(seed=0)
+    steps = play(envs, 4, 0, 2, 6, 3, 5, 1, 7, 8)
+    assert [bool(terminated[0]) for _, terminated, _, _ in steps] == [False] * 8 + [True]
+    assert not any(reward.any() or learning.any() for reward, _, learning, _ in steps)
+    assert envs.text(0) == "oxx\nxxo\noox"
+
+
+def test_fools_mate() -> None:
+    """White moves first, who is open_spiel's player 1; the reward counts for the side that moves first."""
+    envs = BoardEnvs("chess", 1)
+    envs.reset(seed=0)
+    for move, end in (("f3", False), ("e5", False), ("g4", False), ("Qh4#", True)):
+        action = np.array([envs.matches[0].state.string_to_action(move)])
+        own = envs.planes.from_game(action, envs.sides)
+        reward, terminated, learning, _ = play(envs, own)[0]
+        assert bool(terminated[0]) is end
+    assert reward.tolist() == [-1]
+    assert learning.tolist() == [1]
+
+
+def test_othello_passes() -> None:
+    """A pass is a move of its own, the only one: whoever passes sees the other side's board next."""
+    envs = BoardEnvs("othello", 1)
+    _, info = envs.reset(seed=0)
+    rng, passes = np.random.default_rng(1), 0
+    for _ in range(2000):
+        before = envs.sides[0]
+        must_pass = info["action_mask"][0].nonzero()[0].tolist() == [64]
+        passes += must_pass
+        over = envs._over[0]
+        _, _, terminated, _, info = envs.step(random_actions(info, rng))
+        if not over and not terminated[0]:
+            assert info["next_sign"][0] == (1 if envs.sides[0] == before else -1)
+    assert passes > 5
+
+
+def test_some_movers_move_again() -> None:
+    """A box closed in dots and boxes gives another move: the next value is the mover's own."""
+    envs = BoardEnvs("dots_and_boxes", 1, BoardConfig(parameters={"num_rows": 1, "num_cols": 2}))
+    envs.reset(seed=0)
+    names = ["P1(h,0,0)", "P2(h,1,0)", "P1(v,0,0)", "P2(v,0,1)"]
+    actions = [envs.game.new_initial_state().string_to_action(name.replace("P2", "P1")) for name in names]
+    steps = play(envs, *actions)
+    assert [sign[0] for *_, sign in steps] == [-1, -1, -1, 1]
+
+
+def test_backgammon_dice_come_from_the_seed() -> None:
+    def dice(seed: int) -> np.ndarray:
+        obs, _ = BoardEnvs("backgammon", 200).reset(seed=seed)
+        return obs[:, -2:]
+
+    first = dice(0)
+    assert (first == dice(0)).all()
+    assert (first != dice(1)).any()
+    assert set(np.unique(first)) == {1, 2, 3, 4, 5, 6}
+    assert (first[:, 0] != first[:, 1]).all()  # who starts is decided by unequal dice
+    envs = BoardEnvs("backgammon", 200)
+    _, info = envs.reset(seed=0)
+    counts = np.zeros(7)
+    for _ in range(30):
+        obs, *_, info = envs.step(random_actions(info, np.random.default_rng(0)))
+        counts += np.bincount(obs[:, -2:].astype(int).ravel(), minlength=7)
+    assert counts[0] == 0
+    assert (np.abs(counts[1:] / counts.sum() - 1 / 6) < 0.02).all()
+
+
+def test_poker_is_dealt_from_the_seed() -> None:
+    envs = BoardEnvs("kuhn_poker", 600)
+    obs, _ = envs.reset(seed=3)
+    assert obs.shape == (600, 11)
+    assert np.abs(obs[:, 2:5].sum(0) - 200).max() < 45  # three cards: king, queen, jack of 600 deals
+    bet = play(envs, 1, 1)[-1]  # bet, call: two for the better card
+    assert set(bet[0]) == {-2.0, 2.0}
+    assert (bet[2] == -bet[0]).all()
+
+
+def test_reset_begins_anew_in_the_middle() -> None:
+    envs = BoardEnvs("connect_four", 3)
+    first, _ = envs.reset(seed=0)
+    play(envs, 3, 3)
+    again, info = envs.reset()
+    assert (again == first).all()
+    assert info["action_mask"].all()
+
+
+@pytest.mark.parametrize("name", ["tic_tac_toe", "breakthrough", "kuhn_poker"])
+def test_random_openings(name: str) -> None:
+    """The share of games that do not begin at the beginning; none begins at its end."""
+    envs = BoardEnvs(name, 400, BoardConfig(random_openings=0.7, opening_plies=9))
+    envs.reset(seed=0)
+    plies = np.array([match.num_plies for match in envs.matches])
+    assert 0.62 < (plies > 0).mean() < 0.78
+    assert plies.max() == {"tic_tac_toe": 8, "breakthrough": 9, "kuhn_poker": 2}[name]
+    assert not any(match.state.is_terminal() for match in envs.matches)
+    assert len({str(match.state) for match in envs.matches}) > (100 if name == "breakthrough" else 10)
+    assert {match.first for match in envs.matches} == {0}
+
+
+def test_games_are_resumed_in_the_middle() -> None:
+    envs = BoardEnvs("connect_four", 32, BoardConfig(resume_share=1.0))
+    _, info = envs.reset(seed=0)
+    assert all(match.num_plies == 0 for match in envs.matches)  # nothing to resume yet
+    rng, begun = np.random.default_rng(0), []
+    for _ in range(120):
+        over = envs._over
+        *_, info = envs.step(random_actions(info, rng))
+        begun += [(envs.matches[i].num_plies, envs.matches[i].state.history()) for i in np.flatnonzero(over)]
+    plies = np.array([num for num, _ in begun])
+    assert len(plies) > 50
+    assert (plies > 5).mean() > 0.4
+    assert all(num == len(history) for num, history in begun)
+    played = {tuple(game[:num].tolist()) for game in envs.starts.finished for num in range(42)}
+    assert sum(tuple(history) in played for _, history in begun) == len(begun)
+
+
+def test_long_games_are_drawn() -> None:
+    envs = BoardEnvs("chess", 2, BoardConfig(max_plies=6))
+    _, info = envs.reset(seed=0)
+    rng, ends = np.random.default_rng(0), []
+    for _ in range(14):
+        _, reward, terminated, _, info = envs.step(random_actions(info, rng))
+        ends.append(terminated.tolist())
+        assert not reward.any()
+    assert ends == [[t in (5, 12)] * 2 for t in range(14)]
+
+
+class Recorder:
+    """Plays the first legal action and remembers which side it played."""
+
+    name = "recorder"
+
+    def __init__(self) -> None:
+        self.sides: list[int] = []
+        self.most = 0
+
+    def choose(self, states: Sequence[Any]) -> list[int]:
+        self.most = max(self.most, len(states))
+        self.sides += [state.current_player() for state in states]
+        return [state.legal_actions()[0] for state in states]
+
+    def close(self) -> None:
+        pass
+
+
+def test_opponents_take_turns_in_sides() -> None:
+    envs, recorder = BoardEnvs("connect_four", 3), Recorder()
+    envs.set_opponents([recorder, recorder, None])
+    obs, info = envs.reset(seed=0)
+    assert envs.agent_sides.tolist() == [0, 1, -1]
+    assert [match.num_plies for match in envs.matches] == [0, 1, 0]
+    rng, sides = np.random.default_rng(0), []
+    for _ in range(200):
+        over = envs._over
+        obs, reward, terminated, _, info = envs.step(random_actions(info, rng))
+        stones = obs[:2, :2].sum((2, 3), dtype=int)
+        assert (stones[:, 0] + envs.agent_sides[:2] == stones[:, 1])[~terminated[:2]].all()  # own, the opponent's
+        assert (info["next_sign"][:2] == 1).all()
+        assert (info["learning_reward"][:2] == reward[:2]).all()
+        for i in np.flatnonzero(terminated[:2]):
+            assert reward[i] == envs.matches[i].state.returns()[envs.agent_sides[i]]
+        if over[0]:
+            sides.append(int(envs.agent_sides[0]))
+    assert len(sides) > 6
+    assert sides == [(1 + k) % 2 for k in range(len(sides))]
+    assert set(recorder.sides) == {0, 1}
+    assert recorder.most == 2
+
+
+def test_opponents_change_with_the_next_game() -> None:
+    envs, one, other = BoardEnvs("tic_tac_toe", 1), Recorder(), Recorder()
+    envs.set_opponents([one])
+    envs.reset(seed=0)
+    envs.set_opponents([other])
+    play(envs, 4)
+    assert envs.opponents == [one]
+    play(envs, 5)
+    assert play(envs, 3)[-1][1].all()
+    play(envs, 0)
+    assert envs.opponents == [other]
+    assert len(one.sides) == 2
+    assert len(other.sides) == 1  # it begins
+    with pytest.raises(EnvError, match="1 games need as many opponents, found 2"):
+        envs.set_opponents([one, other])
+
+
+def test_an_opponent_by_name() -> None:
+    config = EnvConfig("board/tic_tac_toe", 64, board=BoardConfig(opponent="greedy"))
+    games = [play_randomly(make_envs(config), 40, seed) for seed in (0, 0, 1)]
+    assert same(games[0], games[1])
+    assert not same(games[0], games[2])
+    rewards = np.stack([reward for _, reward, *_ in games[0][1:]])
+    assert (rewards == -1).sum() > 5 * (rewards == 1).sum() > 0
+    assert state_of(make_envs(config)) is None  # what an opponent remembers cannot be saved
+
+
+def test_an_opponents_illegal_move_names_it() -> None:
+    class Cheat(Recorder):
+        def choose(self, states: Sequence[Any]) -> list[int]:
+            return [4 for _ in states]
+
+    envs = BoardEnvs("tic_tac_toe", 1)
+    envs.set_opponents([Cheat()])
+    envs.reset(seed=0)
+    with pytest.raises(EnvError, match=r"board/tic_tac_toe: recorder chose action 4, which is not legal at ply 1"):
+        play(envs, 4)
+
+
+@pytest.mark.parametrize("action", [3, 7, -1])
+def test_an_illegal_action_is_named(action: int) -> None:
+    envs = BoardEnvs("connect_four", 2)
+    envs.reset(seed=0)
+    play(envs, [3, 0], [3, 0], [3, 0], [3, 0], [3, 1], [3, 1])
+    with pytest.raises(
+        EnvError, match=rf"board/connect_four: action {action} is not legal in game 0 at ply 6; .* \[0, 1"
+    ):
+        play(envs, [action, 0])
+
+
+@pytest.mark.parametrize(
+    ("name", "board"),
+    [
+        ("connect_four", {"random_openings": 0.3, "resume_share": 0.5}),
+        ("backgammon", {"resume_share": 0.5, "max_plies": 30}),
+        ("leduc_poker", {"random_openings": 0.5}),
+        ("chess", {"resume_share": 1.0, "max_plies": 12}),
+    ],
+)
+def test_saved_games_go_on_to_the_bit(name: str, board: dict[str, Any]) -> None:
+    config = EnvConfig(f"board/{name}", 4, board=BoardConfig(**board))
+    envs = make_envs(config)
+    *_, mask, _, _ = play_randomly(envs, 60)[-1]
+    state = state_of(envs)
+    assert state is not None
+    arrays = json.loads(json.dumps(state, default=lambda array: {"array": array.tolist(), "dtype": array.dtype.str}))
+    state = from_json(arrays)
+    expected = play_randomly(envs, 60, 1, mask)
+    assert any(terminated.any() for _, _, terminated, *_ in expected)
+    for again in (envs, make_envs(config)):
+        restore(again, state)
+        assert same(play_randomly(again, 60, 1, mask), expected)
+
+
+def from_json(value: Any) -> Any:
+    if isinstance(value, dict) and set(value) == {"array", "dtype"}:
+        return np.array(value["array"], value["dtype"])
+    if isinstance(value, dict):
+        return {key: from_json(v) for key, v in value.items()}
+    return [from_json(v) for v in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("name", game_names())
+def test_random_play_is_legal_in_every_game(name: str) -> None:
+    """A few hundred plies: every action that the mask offers is taken, every result is that of the game."""
+    envs = make_envs(EnvConfig(f"board/{name}", 4, board=BoardConfig(random_openings=0.2)))
+    games = play_randomly(envs, 60)
+    for obs, reward, terminated, truncated, mask, learning, sign in games[1:]:
+        assert np.isfinite(obs).all()
+        assert obs.shape[1:] == envs.single_observation_space.shape
+        assert obs.dtype == envs.single_observation_space.dtype
+        assert mask.any(1).all()
+        assert not truncated.any()
+        assert (np.abs(learning) == np.abs(reward)).all()
+        assert not reward[~terminated].any()
+        assert set(np.abs(sign)) == {1}
+    assert same(
+        games, play_randomly(make_envs(EnvConfig(f"board/{name}", 4, board=BoardConfig(random_openings=0.2))), 60)
+    )
+
+
+def test_pictures_are_of_one_size_and_change() -> None:
+    for name in ("connect_four", "chess", "backgammon", "dots_and_boxes"):
+        envs = make_envs(EnvConfig(f"board/{name}", 2), render=True)
+        envs.reset(seed=0)
+        before = envs.render()
+        play_randomly(envs, 4)
+        after = envs.render()
+        assert before[0].shape == after[1].shape == (384, 384, 3)
+        assert before[0].dtype == np.uint8
+        assert (before[0] != after[0]).any()
