@@ -94,8 +94,14 @@ class ActorCritic(nn.Module):
 class ActorCriticPolicy(NetworkPolicy):
     """Acts with an `ActorCritic`: samples, or takes the mode when asked to be deterministic."""
 
-    def __init__(self, network: ActorCritic, action_space: gym.Space[Any], generator: torch.Generator) -> None:
-        super().__init__(network, generator)
+    def __init__(
+        self,
+        network: ActorCritic,
+        action_space: gym.Space[Any],
+        generator: torch.Generator,
+        cuda_graphs: bool = False,
+    ) -> None:
+        super().__init__(network, generator, cuda_graphs)
         self.network = network
         self._action_space = action_space
         self._start = getattr(action_space, "start", None)  # Discrete and MultiDiscrete may count from elsewhere than 0
@@ -108,12 +114,18 @@ class ActorCriticPolicy(NetworkPolicy):
         self, obs: Obs, state: State, is_first: Tensor, legal: Tensor | None = None, deterministic: bool = False
     ) -> Decision:
         obs, is_first, legal = self._as_rows(obs, is_first, legal)
-        distribution, state = self.network.act(obs, state, is_first, legal)
         if deterministic:
+            distribution, state = self.network.act(obs, state, is_first, legal)
             return Decision(distribution.mode()[0], state)
+        return Decision(*self._explore(obs, state, is_first, legal))
+
+    def _draw(
+        self, obs: Obs, state: State, is_first: Tensor, legal: Tensor | None
+    ) -> tuple[Tensor, State, dict[str, Tensor]]:
+        distribution, state = self.network.act(obs, state, is_first, legal)
         # The learner makes log-probabilities of them, of all rows at once: cheaper than here, row by row.
         extras = {name: parameter[0] for name, parameter in distribution.parameters().items()}
-        return Decision(distribution.sample(self.generator)[0], state, extras)
+        return distribution.sample(self.generator)[0], state, extras
 
     def env_action(self, action: np.ndarray) -> np.ndarray:
         space = self._action_space

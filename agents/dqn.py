@@ -16,6 +16,7 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from triathlon.agents.agent import Metrics
+from triathlon.agents.cuda_graph import check_graphs
 from triathlon.agents.gradient_step import Compile, GradientStep
 from triathlon.agents.joint_actions import JointActions
 from triathlon.agents.picture_store import has_pictures
@@ -47,6 +48,10 @@ class DQNConfig(AgentConfig):
     adam_eps: Annotated[float, Gt(0), "Adam's epsilon"] = 1e-8
     buffer_size: Annotated[int, Gt(0), "transitions that the replay holds"] = 100_000
     compress_replay: Annotated[bool, "keep its pictures losslessly compressed in memory (extra: atari)"] = False
+    replay_device: Annotated[
+        Literal["auto", "host", "gpu"],
+        "where the replay's pictures are kept; auto: in the memory of the GPU that learns, if they fit",
+    ] = "auto"
     learning_starts: Annotated[int, Ge(0), "environment steps before the first update"] = 1_000
     train_period: Annotated[int, Gt(0), "environment steps between two rounds of updates"] = 4
     gradient_steps: Annotated[int, Gt(0), "updates of a round"] = 1
@@ -85,6 +90,7 @@ class DQN:
 
     def __init__(self, config: DQNConfig, backbone: BackboneConfig, task: Task) -> None:
         self.config = config
+        check_graphs(config.cuda_graphs, task.device)
         init_seed, act_seed, replay_seed, learn_seed = task.seed.spawn(4)
         actions = JointActions(task.action_space, "dqn")
         if config.value_rescale and config.head.kind == "c51":
@@ -118,8 +124,11 @@ class DQN:
             config.max_grad_norm,
             config.compile,
             draws_or_remembers=remembers or config.head.kind == "iqn",
+            cuda_graphs=config.cuda_graphs,
         )
-        self.policy = EpsilonGreedyPolicy(self.network, actions, torch_generator(act_seed, task.device))
+        self.policy = EpsilonGreedyPolicy(
+            self.network, actions, torch_generator(act_seed, task.device), config.cuda_graphs
+        )
         self._actions, self._device = actions, task.device
         self._generator = torch_generator(learn_seed, task.device)
         self._taus = self._generator if config.head.kind == "iqn" else None  # the others draw nothing
@@ -138,6 +147,8 @@ class DQN:
             contiguous=remembers or self.length > 1 or self.burn_in > 0,
             frame_stack=task.frame_stack,
             compress=config.compress_replay,
+            picture_device=self._picture_device(),
+            only_if_they_fit=config.replay_device == "auto",
             generator=np.random.default_rng(replay_seed),
         )
         # Stored memory states are where samples begin; half a segment apart, as in R2D2, samples overlap by half.
@@ -161,6 +172,20 @@ class DQN:
         self._owed = 0.0  # updates that the steps so far have earned
         self._next_target_update = config.target_period
         self._schedule()
+
+    def _picture_device(self) -> torch.device | None:
+        """Where pictures of the replay may be kept, if not in host memory."""
+        config, on_gpu = self.config, self._device.type == "cuda"
+        if config.replay_device == "gpu" and not on_gpu:
+            raise SettingError(
+                f"agent.replay_device: gpu needs a GPU that learns, and device is {self._device.type}; set it to auto"
+            )
+        if config.replay_device == "gpu" and config.compress_replay:
+            raise SettingError(
+                "agent.replay_device: gpu keeps pictures as they are, and agent.compress_replay is true; set one to "
+                "its default"
+            )
+        return self._device if on_gpu and config.replay_device != "host" and not config.compress_replay else None
 
     def _check_buffer_size(self, num_envs: int) -> None:
         """Refuse a replay that could not hold what is added at once, or a sample with the start of the next."""

@@ -11,8 +11,11 @@ from math import prod
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from triathlon.agents.transfer import send
 from triathlon.networks.errors import SettingError
 
 Array = NDArray[Any]
@@ -57,8 +60,11 @@ class FrameStacks:
         self.newest = obs[-1].copy()
         return frames, repeats
 
-    def join(self, places: Index, num_columns: int, num_places: int, take: Callable[[str, Index], Array]) -> Array:
-        """The stacks `[W, N, K, *frame]` at `places [W, N]` of a ring of `num_places`, read by `take(name, places)`."""
+    def join(self, places: Index, num_columns: int, num_places: int, take: Callable[[str, Index], Any]) -> Any:
+        """The stacks `[W, N, K, *frame]` at `places [W, N]` of a ring of `num_places`, read by `take(name, places)`.
+
+        They are what `take` gives: an array, or a tensor that stays on its device.
+        """
         back = np.arange(1 - self.num_frames, 1) * num_columns
         ring = (places[..., None] + back) % num_places  # [W, N, K]
         first = take("is_first", ring)
@@ -69,7 +75,12 @@ class FrameStacks:
         start = (places - steps * num_columns) % num_places
         ring[..., :-1] = np.where(beyond, start[..., None], ring[..., :-1])
         stacks = take("obs", ring)
-        stacks[:, :, :-1][beyond & ~take("repeats", start)[..., None]] = 0
+        blank = beyond & ~take("repeats", start)[..., None]
+        if isinstance(stacks, Tensor):
+            mask = send(torch.from_numpy(blank), stacks.device)
+            stacks[:, :, :-1].masked_fill_(mask.view(*mask.shape, *[1] * (stacks.dim() - 3)), 0)
+        else:
+            stacks[:, :, :-1][blank] = 0
         return stacks
 
 

@@ -9,11 +9,13 @@ import importlib.util
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from triathlon.agents.cuda_graph import CudaGraph
 from triathlon.networks.errors import SettingError
 from triathlon.networks.flat import FlatParameters
 
@@ -38,6 +40,9 @@ class GradientStep:
     the time, once the half minute that compiling takes is spent. A loss that unrolls a memory or draws random numbers
     cannot be compiled.
 
+    With `cuda_graphs`, on a GPU, the kernels of a step (compiled or not) are recorded and launched together; not where
+    the loss unrolls a memory or draws random numbers.
+
     Raises:
         SettingError: `compile` is true and such is the loss, or this machine has no compiler for the network's device.
     """
@@ -51,13 +56,18 @@ class GradientStep:
         max_grad_norm: float,
         compile: bool | Literal["auto"],
         draws_or_remembers: bool,
+        cuda_graphs: bool = False,
     ) -> None:
         self.flat = FlatParameters(network)
         self.learning_rate, self.eps, self.max_grad_norm = learning_rate, eps, max_grad_norm
         self._network, self._loss = network, loss
         self._mean, self._square = torch.zeros_like(self.flat.data), torch.zeros_like(self.flat.data)
         self._num_steps = 0
-        self._compiled: Callable[..., tuple[Tensor, Tensor]] | None = None
+        # Filled, not sent: a number travels to a GPU with the kernel that writes it, and nobody waits.
+        self._scales = torch.zeros(2, device=self.flat.data.device)
+        self._run: Callable[..., tuple[Tensor, Tensor]] = self._eager_step
+        self.compiles = False
+        """Whether the step is compiled, at its first call."""
         self.compile_seconds: float | None = None
         """How long the first step took, if it was compiled."""
         device = self.flat.data.device
@@ -73,32 +83,36 @@ class GradientStep:
             # third of a small step. PyTorch before 2.8 cannot be told so.
             guards = getattr(torch.compiler, "keep_tensor_guards_unsafe", None)
             options = None if guards is None else {"guard_filter_fn": guards}
-            self._compiled = torch.compile(self._whole_step, dynamic=False, options=options)
-
-    @property
-    def compiles(self) -> bool:
-        """Whether the step is compiled, at its first call."""
-        return self._compiled is not None
+            compiled = torch.compile(self._whole_step, dynamic=False, options=options)
+            self._run = partial(self._compiled_step, compiled)
+            self.compiles = True
+        if cuda_graphs and not draws_or_remembers:
+            self._run = CudaGraph(self._run)
 
     def __call__(self, *batch: Any) -> tuple[Tensor, Tensor]:
         """One step on a minibatch; returns the numbers that the loss reports and the gradient's norm, unclipped."""
         self._num_steps += 1
         # The two bias corrections: m̂ = m / c1 and √v̂ = √v / √c2.
         c1, c2 = 1.0 - BETA1**self._num_steps, 1.0 - BETA2**self._num_steps
-        scales = (self.learning_rate / c1, c2**-0.5)
-        if self._compiled is not None:  # as a tensor, so that the compiled function takes any value of them
-            with torch.no_grad():
-                started = time.perf_counter()
-                scale = torch.tensor(scales, device=self.flat.data.device)
-                numbers, norm = self._compiled(scale, self.flat.data, self._mean, self._square, *batch)
-                self.compile_seconds = self.compile_seconds or time.perf_counter() - started
-                return numbers, norm
+        self._scales[0].fill_(self.learning_rate / c1)
+        self._scales[1].fill_(c2**-0.5)
+        started = time.perf_counter()
+        numbers, norm = self._run(*batch)
+        if self.compiles:
+            self.compile_seconds = self.compile_seconds or time.perf_counter() - started
+        return numbers, norm
+
+    def _eager_step(self, *batch: Any) -> tuple[Tensor, Tensor]:
         loss, numbers = self._loss(self._network, *batch)
         loss.backward()
         with torch.no_grad():
-            norm = self._move(scales, self.flat.data, self._mean, self._square, self.flat.grad)
+            norm = self._move(self._scales, self.flat.data, self._mean, self._square, self.flat.grad)
             self.flat.zero_grad()
         return numbers, norm
+
+    @torch.no_grad()
+    def _compiled_step(self, compiled: Callable[..., tuple[Tensor, Tensor]], *batch: Any) -> tuple[Tensor, Tensor]:
+        return compiled(self._scales, self.flat.data, self._mean, self._square, *batch)
 
     def _whole_step(
         self, scales: Tensor, data: Tensor, mean: Tensor, square: Tensor, *batch: Any
@@ -112,7 +126,7 @@ class GradientStep:
         gradients, (_, numbers) = torch.func.grad_and_value(loss, has_aux=True)(self.flat.pieces(data))
         return numbers, self._move(scales, data, mean, square, self.flat.joined(gradients))
 
-    def _move(self, scales: Any, data: Tensor, mean: Tensor, square: Tensor, grad: Tensor) -> Tensor:
+    def _move(self, scales: Tensor, data: Tensor, mean: Tensor, square: Tensor, grad: Tensor) -> Tensor:
         """Clip the gradient `[P]` and move the parameters; returns the gradient's norm."""
         norm: Tensor = torch.linalg.vector_norm(grad)
         grad = grad.mul_((self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0))

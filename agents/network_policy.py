@@ -5,19 +5,32 @@ B environments, A actions, P numbers of a policy.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from triathlon.agents.cuda_graph import CudaGraph
+from triathlon.agents.transfer import send
 from triathlon.networks.backbone import Obs, device_of, map_obs
 
 
 class NetworkPolicy:
-    """The part of a `Policy` that does not depend on how an action is chosen."""
+    """The part of a `Policy` that does not depend on how an action is chosen.
 
-    def __init__(self, network: torch.nn.Module, generator: torch.Generator) -> None:
+    `_draw(obs, state, is_first, legal, …)` is what a kind of policy does to act with exploration: tensors on the
+    network's device in and out, one row `[1, B, …]`. With `cuda_graphs` it is recorded and replayed.
+    """
+
+    def __init__(self, network: torch.nn.Module, generator: torch.Generator, cuda_graphs: bool = False) -> None:
         self.generator = generator
+        self._explore: Callable[..., Any] = CudaGraph(self._draw, [generator]) if cuda_graphs else self._draw
         self._device = device_of(network)
         self._tensors = [*network.parameters(), *network.buffers()]
+
+    def _draw(self, *inputs: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} must define _draw")
 
     def weights(self) -> Tensor:
         """`[P]` float32: parameters, then running statistics."""
@@ -34,6 +47,6 @@ class NetworkPolicy:
         """What was seen in B environments, on the network's device and as a sequence of one row `[1, B, …]`."""
 
         def row(x: Tensor) -> Tensor:
-            return x.to(self._device, non_blocking=True).unsqueeze(0)
+            return send(x, self._device).unsqueeze(0)
 
         return map_obs(row, obs), row(is_first), None if legal is None else row(legal)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from triathlon.agents.actor_critic import ActorCritic, ActorCriticPolicy
 from triathlon.agents.agent import Metrics
+from triathlon.agents.cuda_graph import check_graphs
 from triathlon.agents.gradient_step import Compile, GradientStep
 from triathlon.agents.minibatches import Rows, cut, fold, segment_length, shuffled, unfold
 from triathlon.agents.randomness import initialisation, torch_generator
@@ -85,6 +86,7 @@ class PPO:
 
     def __init__(self, config: PPOConfig, backbone: BackboneConfig, task: Task) -> None:
         self.config = config
+        check_graphs(config.cuda_graphs, task.device)
         init_seed, act_seed, shuffle_seed = task.seed.spawn(3)
         space = task.observation_space
         share = config.share_backbone
@@ -110,8 +112,11 @@ class PPO:
             config.max_grad_norm,
             config.compile,
             draws_or_remembers=remembers,
+            cuda_graphs=config.cuda_graphs,
         )
-        self.policy = ActorCriticPolicy(self.network, task.action_space, torch_generator(act_seed, task.device))
+        self.policy = ActorCriticPolicy(
+            self.network, task.action_space, torch_generator(act_seed, task.device), config.cuda_graphs
+        )
         self.num_rows = config.num_steps
         self.segment_length = segment_length(config.segment_length, config.num_steps, remembers)
         self.state_period = self.segment_length
@@ -128,7 +133,7 @@ class PPO:
         learning_rate = config.learning_rate * (remaining if config.anneal_learning_rate else 1.0)
         clip_coef = config.clip_coef * (remaining if config.anneal_clip else 1.0)
         self.step.learning_rate = learning_rate
-        clip = torch.tensor(clip_coef, device=self._device)  # a tensor: a compiled loss takes any value of it
+        clip = torch.full((), clip_coef, device=self._device)  # a tensor: a compiled loss takes any value of it
 
         history: list[Tensor] = []
         for _ in range(config.num_epochs):

@@ -13,6 +13,7 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from triathlon.agents.agent import Metrics
+from triathlon.agents.cuda_graph import check_graphs
 from triathlon.agents.gradient_step import Compile, GradientStep
 from triathlon.agents.joint_actions import JointActions
 from triathlon.agents.minibatches import cut, fold, segment_length, shuffled
@@ -64,6 +65,7 @@ class PQN:
 
     def __init__(self, config: PQNConfig, backbone: BackboneConfig, task: Task) -> None:
         self.config = config
+        check_graphs(config.cuda_graphs, task.device)
         init_seed, act_seed, shuffle_seed = task.seed.spawn(3)
         actions = JointActions(task.action_space, "pqn")
         with initialisation(init_seed):
@@ -84,8 +86,11 @@ class PQN:
             config.max_grad_norm,
             config.compile,
             draws_or_remembers=remembers,
+            cuda_graphs=config.cuda_graphs,
         )
-        self.policy = EpsilonGreedyPolicy(self.network, actions, torch_generator(act_seed, task.device))
+        self.policy = EpsilonGreedyPolicy(
+            self.network, actions, torch_generator(act_seed, task.device), config.cuda_graphs
+        )
         self.num_rows = config.num_steps
         self.segment_length = segment_length(config.segment_length, config.num_steps, remembers)
         self.state_period = self.segment_length

@@ -62,10 +62,13 @@ class QNetwork(nn.Module):
 class EpsilonGreedyPolicy(NetworkPolicy):
     """Takes the action of highest value, with probability `epsilon` any legal one. Noisy heads draw anew each row."""
 
-    def __init__(self, network: QNetwork, actions: JointActions, generator: torch.Generator) -> None:
-        super().__init__(network, generator)
+    def __init__(
+        self, network: QNetwork, actions: JointActions, generator: torch.Generator, cuda_graphs: bool = False
+    ) -> None:
+        super().__init__(network, generator, cuda_graphs)
         self.network, self.actions = network, actions
         self.epsilon = 0.0
+        self._threshold = torch.zeros((), device=self._device)  # epsilon where recorded kernels find it
 
     def initial_state(self, batch_size: int) -> State:
         return self.network.initial_state(batch_size)
@@ -75,23 +78,29 @@ class EpsilonGreedyPolicy(NetworkPolicy):
         self, obs: Obs, state: State, is_first: Tensor, legal: Tensor | None = None, deterministic: bool = False
     ) -> Decision:
         obs, is_first, legal = self._as_rows(obs, is_first, None if legal is None else self.actions.legal(legal))
-        features, state = self.network.features(obs, state, is_first)
-        head = self.network.head
         if deterministic:
+            features, state = self.network.features(obs, state, is_first)
+            head = self.network.head
             head.eval()
             action = head.q_values(features, legal).argmax(-1)
             head.train()
             return Decision(action[0], state)
+        self._threshold.fill_(self.epsilon)
+        return Decision(*self._explore(obs, state, is_first, legal, self.epsilon > 0.0))
+
+    def _draw(
+        self, obs: Obs, state: State, is_first: Tensor, legal: Tensor | None, epsilon_greedy: bool
+    ) -> tuple[Tensor, State]:
+        features, state = self.network.features(obs, state, is_first)
+        head = self.network.head
         head.resample(self.generator)
         action = head.q_values(features, legal).argmax(-1)
-        if self.epsilon > 0.0:
-            action = self._explore(action, legal)
-        return Decision(action[0], state)
+        return (self._mixed(action, legal) if epsilon_greedy else action)[0], state
 
-    def _explore(self, action: Tensor, legal: Tensor | None) -> Tensor:
-        """Replace each action by a random legal one with probability epsilon."""
+    def _mixed(self, action: Tensor, legal: Tensor | None) -> Tensor:
+        """Each action, or a random legal one with probability epsilon."""
         generator = self.generator
-        explore = torch.rand(action.shape, generator=generator, device=self._device) < self.epsilon
+        explore = torch.rand(action.shape, generator=generator, device=self._device) < self._threshold
         if legal is None:
             other = torch.randint(self.actions.num_actions, action.shape, generator=generator, device=self._device)
         else:

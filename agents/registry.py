@@ -22,6 +22,10 @@ class AgentConfig:
     """Settings that every agent has; each agent's own dataclass adds to them."""
 
     kind: Kind = "ppo"
+    cuda_graphs: Annotated[
+        bool,
+        "on a GPU, launch acting and gradient steps as recorded graphs (steps with a memory or iqn: acting only)",
+    ] = False
 
 
 @dataclass(frozen=True)

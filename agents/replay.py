@@ -7,14 +7,15 @@ beginning of the run and live at their number modulo the size of their ring.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from triathlon.agents.picture_store import TYPICAL_SHARE, load_lz4
+from triathlon.agents.device_rows import fits
+from triathlon.agents.picture_store import INDEX_BYTES, TYPICAL_SHARE, load_lz4
 from triathlon.agents.priorities import Priorities
 from triathlon.agents.returns import n_step_targets
 from triathlon.agents.row_store import Array, Index, RowStore, host, padded
@@ -26,8 +27,20 @@ from triathlon.networks.errors import SettingError
 MAX_REDRAWS = 8  # of uniform draws that hit a row that was not played, before choosing from a list of those that were
 
 
+class ReplayBytes(NamedTuple):
+    """The memory of a full replay in bytes; of compressed pictures, those of a typical game, and the most."""
+
+    expected: int  # of the host
+    most: int
+    picture_device: torch.device | None  # where pictures are, if not on the host
+    of_pictures: int  # there
+
+
 class Replay:
     """A ring of the last `capacity` transitions of B columns, in host memory that is committed as it fills.
+
+    With a `picture_device`, plain pictures are kept on that device and drawn there, everything else in host memory; if
+    `only_if_they_fit`, they are where the device has the memory free when the first segment is added.
 
     `contiguous=True` draws sequences of `burn_in + length + n_step` rows: the `length` rows after the burn-in are
     trained, the rest are there to be seen and bootstrapped from. A sequence may contain the end of an episode.
@@ -63,6 +76,8 @@ class Replay:
         contiguous: bool,
         frame_stack: int = 1,
         compress: bool = False,
+        picture_device: torch.device | None = None,
+        only_if_they_fit: bool = False,
         generator: np.random.Generator,
     ) -> None:
         if not contiguous and (length != 1 or burn_in != 0):
@@ -73,6 +88,7 @@ class Replay:
         self.prioritized, self.priority_exponent, self.priority_eta = prioritized, priority_exponent, priority_eta
         self.state_period, self.contiguous, self.generator = state_period, contiguous, generator
         self.frame_stack, self.compress = frame_stack, compress
+        self._picture_device, self._only_if_they_fit = picture_device, only_if_they_fit
         self._num_history = frame_stack - 1  # rows that are kept for their frames when they cannot be drawn any more
         if compress:
             load_lz4()  # or say now that it is not there
@@ -102,18 +118,26 @@ class Replay:
         """Bytes of memory when full, without the priorities; of pictures that are compressed, the bytes taken now."""
         return (self._rows.nbytes if self._rows else 0) + sum(array.nbytes for array in self._states)
 
-    def expected_nbytes(self, like: Segment) -> tuple[int, int]:
-        """Bytes of memory when full of rows like these: with compressed pictures of a typical game, and the most.
-
-        The same without compression, which is when they are exact. Nothing is taken yet.
-        """
+    def expected_nbytes(self, like: Segment) -> ReplayBytes:
+        """The memory that it will take when full of rows like these. Nothing is taken yet."""
         columns, period = like.num_columns, self._start_period_of(like)
         rows = self.capacity // columns
         num_places, num_starts = (self._num_history + rows + 1) * columns, _num_starts(rows, period) * columns
-        plain, packed = RowStore.place_bytes(like, self.frame_stack, self.compress)
-        least = num_places * plain + (SumTree.nbytes(num_starts) if self.prioritized else 0)
-        least += sum(num_starts * state[0, 0].nbytes for state in like.state)
-        return least + int(num_places * packed * TYPICAL_SHARE), least + num_places * packed
+        plain, picture_sizes = RowStore.place_bytes(like, self.frame_stack)
+        host = num_places * plain + (SumTree.nbytes(num_starts) if self.prioritized else 0)
+        host += sum(num_starts * state[0, 0].nbytes for state in like.state)
+        pictures = num_places * sum(picture_sizes)
+        if self.compress:
+            host += num_places * INDEX_BYTES * len(picture_sizes)
+            return ReplayBytes(host + int(pictures * TYPICAL_SHARE), host + pictures, None, 0)
+        device = self._place_of(pictures)
+        on_host = host + (pictures if device is None else 0)
+        return ReplayBytes(on_host, on_host, device, 0 if device is None else pictures)
+
+    def _place_of(self, picture_bytes: int) -> torch.device | None:
+        """The device for pictures of so many bytes, if not in host memory."""
+        device = self._picture_device
+        return None if device is None or (self._only_if_they_fit and not fits(picture_bytes, device)) else device
 
     def _oldest(self, head: int) -> int:
         return max(self._num_history, head - self._num_rows)
@@ -198,7 +222,8 @@ class Replay:
             return np.ones((max(0, end - begin), self._num_columns), np.bool_)
         after = (self._row_of(np.arange(begin, end)) + 1) % self._num_ring_rows
         columns = np.arange(self._num_columns)
-        return ~self._rows.take("is_first", after[:, None] * self._num_columns + columns)
+        played: NDArray[np.bool_] = ~self._rows.take("is_first", after[:, None] * self._num_columns + columns)
+        return played
 
     def _allocate(self, segment: Segment) -> RowStore:
         columns = segment.num_columns
@@ -213,7 +238,8 @@ class Replay:
         self._first = self._ready = self._end = 0 if segment.state else self._num_history
         starts = self._num_ring_starts * columns
         self._states = [np.zeros((starts, *x.shape[2:]), x.dtype) for x in map(host, segment.state)]
-        return RowStore(self._num_ring_rows, columns, segment, self.frame_stack, self.compress)
+        device = self.expected_nbytes(segment).picture_device
+        return RowStore(self._num_ring_rows, columns, segment, self.frame_stack, self.compress, device)
 
     def _start_period_of(self, segment: Segment) -> int:
         return max(self.state_period, min(segment.state_period, segment.num_rows)) if segment.state else 0
@@ -342,7 +368,9 @@ class Replay:
                         f"{name}={getattr(self, name)} is not what the saved replay had; resume with its value"
                     )
             self._make_room(columns, state["start_period"])
-            self._rows = RowStore.from_state_dict(self._num_ring_rows, state["rows"])
+            size = self._num_ring_rows * columns
+            device = self._place_of(RowStore.picture_bytes(state["rows"]) * size)
+            self._rows = RowStore.from_state_dict(self._num_ring_rows, state["rows"], device)
             self._states = [padded(array, self._num_ring_starts * columns) for array in state["states"]]
         if self._start_row is not None:
             self._start_row = padded(state["start_row"], self._num_ring_starts)
@@ -357,4 +385,4 @@ def _num_starts(num_rows: int, start_period: int) -> int:
     return (num_rows + 1) // start_period + 1 if start_period else num_rows + 1
 
 
-__all__ = ["Replay", "Sample"]
+__all__ = ["Replay", "ReplayBytes", "Sample"]

@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from triathlon.agents.device_rows import DeviceRows
 from triathlon.agents.frame_stacks import FrameStacks
-from triathlon.agents.picture_store import INDEX_BYTES, PictureStore, is_picture
+from triathlon.agents.picture_store import PictureStore, is_picture
 from triathlon.agents.segment import Segment
 from triathlon.networks.backbone import Obs
 from triathlon.networks.errors import SettingError
@@ -30,20 +31,30 @@ class RowStore:
 
     `frame_stack` K > 1: the observation is a stack `[K, *frame]`, of which the newest frame is stored. The K - 1 rows
     before one that is read must be there too, unless an episode begins in between. `compress`: pictures are packed.
+    `picture_device`: pictures are kept, and given out, there.
     """
 
     def __init__(
-        self, num_rows: int, num_columns: int, like: Segment, frame_stack: int = 1, compress: bool = False
+        self,
+        num_rows: int,
+        num_columns: int,
+        like: Segment,
+        frame_stack: int = 1,
+        compress: bool = False,
+        picture_device: torch.device | None = None,
     ) -> None:
         self.num_rows, self.num_columns, self.compress = num_rows, num_columns, compress
         self.num_actions = 0 if like.legal is None else like.legal.shape[-1]  # A, 0 where there are no masks
         self.obs_names = _names_of(like.obs, "obs")  # nested as the observation is
         self._stacks = FrameStacks(frame_stack) if frame_stack > 1 else None
         shapes, size = _shapes_of(like, frame_stack), num_rows * num_columns
-        self.pictures = {
-            name: PictureStore(num_rows, num_columns, shapes.pop(name)[0])
-            for name in (_pictures_among(shapes) if compress else ())
-        }
+        self.pictures: dict[str, PictureStore | DeviceRows] = {}
+        for name in _pictures_among(shapes) if compress or picture_device else ():
+            shape = shapes.pop(name)[0]
+            if picture_device is not None:
+                self.pictures[name] = DeviceRows(num_rows, num_columns, shape, picture_device)
+            else:
+                self.pictures[name] = PictureStore(num_rows, num_columns, shape)
         self.arrays = {name: np.zeros((size, *shape), dtype) for name, (shape, dtype) in shapes.items()}
 
     @property
@@ -53,12 +64,12 @@ class RowStore:
         return plain + sum(store.nbytes for store in self.pictures.values())
 
     @staticmethod
-    def place_bytes(like: Segment, frame_stack: int = 1, compress: bool = False) -> tuple[int, int]:
-        """Bytes of one row of one column: those that it takes, and those of pictures before they are compressed."""
+    def place_bytes(like: Segment, frame_stack: int = 1) -> tuple[int, list[int]]:
+        """Bytes of one row of one column: of all but pictures, and of each picture uncompressed."""
         shapes = _shapes_of(like, frame_stack)
         sizes = {name: int(np.prod(shape, dtype=int)) * dtype.itemsize for name, (shape, dtype) in shapes.items()}
-        pictures = [sizes.pop(name) for name in (_pictures_among(shapes) if compress else ())]
-        return sum(sizes.values()) + INDEX_BYTES * len(pictures), sum(pictures)
+        pictures = [sizes.pop(name) for name in _pictures_among(shapes)]
+        return sum(sizes.values()), pictures
 
     def write(self, rows: Index, segment: Segment) -> None:
         """Put the rows `[T+1]` of a segment into the rows `rows [T+1]`, of which the first is new or was the last.
@@ -80,10 +91,12 @@ class RowStore:
         else:
             self.arrays[name].reshape(self.num_rows, self.num_columns, *values.shape[2:])[rows] = values
 
-    def take(self, name: str, places: Index) -> Array:
-        """What is stored under `name` at `places [...]`: `[..., *shape]`; of a stack, the newest frame."""
-        taken: Array = self.pictures[name].take(places) if name in self.pictures else self.arrays[name].take(places, 0)
-        return taken
+    def take(self, name: str, places: Index) -> Any:
+        """What is stored under `name` at `places [...]`: `[..., *shape]`; of a stack, the newest frame.
+
+        An array; a tensor if it is kept on a device.
+        """
+        return self.pictures[name].take(places) if name in self.pictures else self.arrays[name].take(places, 0)
 
     def segment(self, places: Index, known: dict[str, Array]) -> Segment:
         """The rows at `places [W, N]`, without memory states; what is `known` of them already is not read again."""
@@ -91,8 +104,8 @@ class RowStore:
         def read(name: str) -> Tensor:
             if name == "obs" and self._stacks is not None:
                 size = self.num_rows * self.num_columns
-                return torch.from_numpy(self._stacks.join(places, self.num_columns, size, self.take))
-            return torch.from_numpy(known[name] if name in known else self.take(name, places))
+                return torch.as_tensor(self._stacks.join(places, self.num_columns, size, self.take))
+            return torch.as_tensor(known[name] if name in known else self.take(name, places))
 
         def read_obs(names: Any) -> Obs:
             return read(names) if isinstance(names, str) else {key: read_obs(value) for key, value in names.items()}
@@ -107,29 +120,46 @@ class RowStore:
     def state_dict(self, num_rows: int) -> dict[str, Any]:
         """The first `num_rows` rows, as views."""
         size = num_rows * self.num_columns
+        kept = {name: store for name, store in self.pictures.items() if isinstance(store, DeviceRows)}
+        packed = {name: store for name, store in self.pictures.items() if isinstance(store, PictureStore)}
         return {
             "num_columns": self.num_columns,
             "num_actions": self.num_actions,
             "obs_names": self.obs_names,
-            "arrays": {name: array[:size] for name, array in self.arrays.items()},
+            "arrays": {name: array[:size] for name, array in self.arrays.items()}
+            | {name: store.saved(num_rows) for name, store in kept.items()},
             "compress": self.compress,
-            "pictures": {name: store.state_dict(num_rows) for name, store in self.pictures.items()},
+            "pictures": {name: store.state_dict(num_rows) for name, store in packed.items()},
             "frame_stack": 1 if self._stacks is None else self._stacks.num_frames,
             "newest": None if self._stacks is None else self._stacks.newest,
         }
 
+    @staticmethod
+    def picture_bytes(state: dict[str, Any]) -> int:
+        """Bytes of the plain pictures of one row of one column, of a saved store."""
+        return sum(int(state["arrays"][name][0].nbytes) for name in _saved_pictures(state))
+
     @classmethod
-    def from_state_dict(cls, num_rows: int, state: dict[str, Any]) -> RowStore:
-        """A store of `num_rows` rows whose first are those that were saved."""
+    def from_state_dict(
+        cls, num_rows: int, state: dict[str, Any], picture_device: torch.device | None = None
+    ) -> RowStore:
+        """A store of `num_rows` rows whose first are those that were saved, wherever their pictures were."""
         store = cls.__new__(cls)
         store.num_rows, store.num_columns, store.num_actions = num_rows, state["num_columns"], state["num_actions"]
         store.obs_names, store.compress = state["obs_names"], state["compress"]
         size = num_rows * store.num_columns
-        store.arrays = {name: padded(array, size) for name, array in state["arrays"].items()}
         store.pictures = {
             name: PictureStore.from_state_dict(num_rows, store.num_columns, saved)
             for name, saved in state["pictures"].items()
         }
+        store.arrays = {}
+        for name, array in state["arrays"].items():
+            if picture_device is not None and name in _saved_pictures(state):
+                rows = DeviceRows(num_rows, store.num_columns, array.shape[1:], picture_device)
+                rows.restore(array)
+                store.pictures[name] = rows
+            else:
+                store.arrays[name] = padded(array, size)
         store._stacks = FrameStacks(state["frame_stack"]) if state["frame_stack"] > 1 else None
         if store._stacks is not None:
             store._stacks.newest = state["newest"]
@@ -170,6 +200,10 @@ def _shapes_of(like: Segment, frame_stack: int) -> dict[str, Shape]:
             )
         shapes |= {"obs": (shape[1:], dtype), "repeats": ((), np.dtype(np.bool_))}
     return shapes
+
+
+def _saved_pictures(state: dict[str, Any]) -> list[str]:
+    return _pictures_among({name: (array.shape[1:], array.dtype) for name, array in state["arrays"].items()})
 
 
 def _pictures_among(shapes: dict[str, Shape]) -> list[str]:

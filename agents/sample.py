@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from triathlon.agents.segment import Segment
+from triathlon.agents.transfer import send
 from triathlon.networks.backbone import State
 
 
@@ -32,18 +33,18 @@ class Sample:
         if self.returns.device == device:
             return self
 
-        def send(x: Tensor) -> Tensor:
-            return x.to(device, non_blocking=True)
+        def sent(x: Tensor) -> Tensor:
+            return send(x, device)
 
         return replace(
             self,
             segment=self.segment.to(device),
-            state=tuple(send(s) for s in self.state),
-            returns=send(self.returns),
-            discount=send(self.discount),
-            bootstrap=send(self.bootstrap),
-            mask=send(self.mask),
-            weights=send(self.weights),
+            state=tuple(map(sent, self.state)),
+            returns=sent(self.returns),
+            discount=sent(self.discount),
+            bootstrap=sent(self.bootstrap),
+            mask=sent(self.mask),
+            weights=sent(self.weights),
         )
 
 

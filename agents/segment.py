@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from triathlon.networks.backbone import Obs, State, first_tensor, map_obs
+from triathlon.agents.transfer import send
+from triathlon.networks.backbone import Obs, State, map_obs
 
 
 @dataclass(slots=True)
@@ -64,8 +65,8 @@ class Segment:
 
     def to(self, device: torch.device) -> Segment:
         """The same segment on another device (rows and stored states)."""
-        if first_tensor(self.obs).device == device:
+        if self.is_first.device == device:  # of the rest, only pictures may have been there before
             return self
-        moved = self.map(lambda x: x.to(device, non_blocking=True))
-        moved.state = tuple(s.to(device, non_blocking=True) for s in self.state)
+        moved = self.map(lambda x: send(x, device))
+        moved.state = tuple(send(s, device) for s in self.state)
         return moved

@@ -68,11 +68,12 @@ def practise() -> Iterator[Callable[..., Practice]]:
         backbone: dict[str, Any] | str = "auto",
         total_steps: int = 1000,
         seed: int = 0,
+        device: str = "cpu",
     ) -> Practice:
         settings = {"env": {"id": env} if isinstance(env, str) else env, "agent": agent, "backbone": backbone}
         experiment = from_mapping({**settings, "total_steps": total_steps, "seed": seed})
         envs = make_envs(experiment.env)
-        task = make_task(experiment, envs, torch.device("cpu"), np.random.SeedSequence(seed))
+        task = make_task(experiment, envs, torch.device(device), np.random.SeedSequence(seed))
         learner = make_learner(experiment.agent, experiment.backbone, task)
         collector = Collector(envs, learner.policy, seed, learner.state_period)
         made.append(Practice(experiment, envs, learner, collector))

@@ -24,7 +24,8 @@ OPENING_ATTEMPTS = 1_000  # random openings tried until one does not end the gam
 class GameRecord:
     """One game between a and b."""
 
-    a_side: int  # 0: a played first, 1: second
+    a_seat: int  # a's player number in open_spiel
+    a_moved_first: bool  # of the two, counted from the initial position; in chess that is open_spiel's player 1
     score: float  # of a: 1 won, ½ drawn, 0 lost
     history: tuple[int, ...]  # every action from the initial state, the opening's and chance's too
     opening_plies: int  # how many of them nobody chose
@@ -43,9 +44,9 @@ class MatchResult:
     b: str
     games: list[GameRecord]
 
-    def tally(self, side: int | None = None) -> Tally:
-        """Games a won, drew and lost; with `side` only those that a played first (0) or second (1)."""
-        scores = [game.score for game in self.games if side in (None, game.a_side)]
+    def tally(self, moved_first: bool | None = None) -> Tally:
+        """Games a won, drew and lost; with `moved_first` only those in which a moved first, or second."""
+        scores = [game.score for game in self.games if moved_first in (None, game.a_moved_first)]
         return Tally(scores.count(1.0), scores.count(0.5), scores.count(0.0))
 
     @property
@@ -58,7 +59,8 @@ class MatchResult:
         return float(np.mean([game.num_plies for game in self.games]))
 
     def __str__(self) -> str:
-        lines = [f"{self.a} against {self.b}: {self.tally()}", f"  first  {self.tally(0)}", f"  second {self.tally(1)}"]
+        lines = [f"{self.a} against {self.b}: {self.tally()}"]
+        lines += [f"  first  {self.tally(True)}", f"  second {self.tally(False)}"]
         if self.errors:
             lines.append(f"  {len(self.errors)} of {len(self.games)} games were forfeited; the first: {self.errors[0]}")
         return "\n".join(lines)
@@ -69,8 +71,9 @@ class _Table:
     """A game being played."""
 
     state: pyspiel.State
-    players: tuple[Player, Player]
-    a_side: int
+    players: tuple[Player, Player]  # by their numbers in open_spiel
+    a_seat: int
+    first_seat: int  # who moved first
     opening_plies: int
     error: str | None = None
     loser: int | None = None  # the side that forfeited
@@ -80,10 +83,15 @@ class _Table:
         return self.loser is not None or self.state.is_terminal()
 
     def result(self) -> GameRecord:
-        won = -1.0 if self.loser == self.a_side else 1.0
-        points = won if self.loser is not None else np.sign(self.state.player_return(self.a_side))
+        forfeited = -1.0 if self.loser == self.a_seat else 1.0
+        points = forfeited if self.loser is not None else np.sign(self.state.player_return(self.a_seat))
         return GameRecord(
-            self.a_side, float((points + 1) / 2), tuple(self.state.history()), self.opening_plies, self.error
+            a_seat=self.a_seat,
+            a_moved_first=self.a_seat == self.first_seat,
+            score=float((points + 1) / 2),
+            history=tuple(self.state.history()),
+            opening_plies=self.opening_plies,
+            error=self.error,
         )
 
 
@@ -128,9 +136,10 @@ def _starts(
 ) -> Iterator[_Table]:
     for _ in range(num_games // 2):
         state = _opening(game, num_plies, rng)
-        plies = len(state.history())
-        yield _Table(state.clone(), (a, b), 0, plies)
-        yield _Table(state, (b, a), 1, plies)
+        moved = [move.player for move in state.full_history() if move.player >= 0]  # chance is below 0
+        first, plies = (moved or [state.current_player()])[0], state.move_number()
+        yield _Table(state.clone(), (a, b), 0, first, plies)
+        yield _Table(state, (b, a), 1, first, plies)
 
 
 def _opening(game: pyspiel.Game, num_plies: int, rng: np.random.Generator) -> pyspiel.State:

@@ -189,6 +189,7 @@ class Bottleneck:
 
     def _about_acting(self) -> Iterator[Change]:
         about = self.situation
+        yield from self._about_launches()
         if about.device.type != "cpu" and about.is_small:
             yield Change({"device": "cpu"}, f"a network of {about.num_parameters:,} numbers does not need a GPU")
         yield from self._about_arithmetic()
@@ -198,6 +199,7 @@ class Bottleneck:
 
     def _about_learning(self) -> Iterator[Change]:
         about, agent = self.situation, self.situation.experiment.agent
+        yield from self._about_launches()
         yield from self._about_arithmetic()
         in_all = self.a_step("learning") * about.experiment.total_steps
         if getattr(agent, "compile", None) is False and about.can_compile and in_all > 2 * COMPILE_SECONDS:
@@ -216,6 +218,11 @@ class Bottleneck:
         elif (period := getattr(agent, "train_period", 0)) > 0:
             why = f"there is an update of {size} samples for every {period} steps"
             yield Change({"agent.train_period": 2 * period}, why, only_speed=False)
+
+    def _about_launches(self) -> Iterator[Change]:
+        about = self.situation
+        if about.device.type == "cuda" and not about.is_small and not about.experiment.agent.cuda_graphs:
+            yield Change({"agent.cuda_graphs": True}, "the GPU waits for kernels that are launched one by one")
 
     def _about_arithmetic(self) -> Iterator[Change]:
         """What makes the network's arithmetic faster."""

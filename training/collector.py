@@ -43,6 +43,7 @@ class Collector:
         self.envs, self.policy, self.state_period = envs, policy, state_period
         self.num_envs = envs.num_envs
         self.stopwatch = Stopwatch()
+        self._for_gpu = policy.generator.device.type == "cuda"
         self.episodes: list[Episode] = []  # finished since the last `take_episodes`
         self._returns = np.zeros(self.num_envs)
         self._lengths = np.zeros(self.num_envs, np.int64)
@@ -63,7 +64,7 @@ class Collector:
         Raises:
             EnvError: an environment failed, or gave a reward or an observation that is not finite.
         """
-        rows = _Rows(num_rows, self.num_envs, self._obs, self._legal)
+        rows = _Rows(num_rows, self.num_envs, self._obs, self._legal, self._for_gpu)
         states: list[State] = []
         for t in range(num_rows):
             if t % self.state_period == 0:
@@ -156,11 +157,15 @@ class Collector:
 
 
 class _Rows:
-    """The arrays that one segment is written into, row by row: numpy, whose small writes cost a tenth of torch's."""
+    """The arrays that one segment is written into, row by row: numpy, whose small writes cost a tenth of torch's.
 
-    def __init__(self, num_rows: int, num_envs: int, obs: Any, legal: Any) -> None:
+    What is large is page-locked where it goes on to a GPU (`for_gpu`), so that copies need not be waited for.
+    """
+
+    def __init__(self, num_rows: int, num_envs: int, obs: Any, legal: Any, for_gpu: bool) -> None:
         shape = (num_rows + 1, num_envs)
-        self.obs = _allocate(num_rows + 1, obs)
+        self._for_gpu = for_gpu
+        self.obs = _allocate(num_rows + 1, obs, for_gpu)
         self.actions: NDArray[Any] = np.empty(0)  # its shape is known at the first decision
         self.rewards = np.zeros(shape, np.float32)
         self.terminated = np.zeros(shape, bool)
@@ -182,12 +187,18 @@ class _Rows:
         if t == 0:
             self.actions = self._like(decision.action)
             self.extras = {name: self._like(value) for name, value in decision.extras.items()}
-        self.actions[t] = decision.action.numpy(force=True)
         for name, value in decision.extras.items():
-            self.extras[name][t] = value.numpy(force=True)
+            if self._for_gpu:
+                torch.from_numpy(self.extras[name][t]).copy_(value.detach(), non_blocking=True)
+            else:
+                self.extras[name][t] = value.numpy(force=True)
+        self.actions[t] = decision.action.numpy(force=True)  # waits for the GPU, and so for all copies before it
 
     def _like(self, row: Tensor) -> NDArray[Any]:
-        return np.zeros((len(self.rewards), *row.shape), torch.empty(0, dtype=row.dtype).numpy().dtype)
+        array: NDArray[Any] = torch.zeros(
+            len(self.rewards), *row.shape, dtype=row.dtype, pin_memory=self._for_gpu
+        ).numpy()
+        return array
 
     def segment(self, state: State, state_period: int) -> Segment:
         """All of it as a segment that shares this memory."""
@@ -204,11 +215,12 @@ class _Rows:
         )
 
 
-def _allocate(num_rows: int, obs: Any) -> Any:
+def _allocate(num_rows: int, obs: Any, for_gpu: bool) -> Any:
     if isinstance(obs, dict):
-        return {key: _allocate(num_rows, value) for key, value in obs.items()}
+        return {key: _allocate(num_rows, value, for_gpu) for key, value in obs.items()}
     dtype = np.float32 if obs.dtype == np.float64 else obs.dtype  # networks compute in float32
-    return np.empty((num_rows, *obs.shape), dtype)
+    rows = np.empty((num_rows, *obs.shape), dtype)
+    return torch.from_numpy(rows).pin_memory().numpy() if for_gpu else rows
 
 
 def _write(rows: Any, t: int, obs: Any) -> None:

@@ -11,6 +11,7 @@ import torch
 from gymnasium.vector.utils import create_empty_array
 
 from triathlon.agents.agent import Learner
+from triathlon.agents.device_rows import fits
 from triathlon.agents.picture_store import has_pictures
 from triathlon.agents.registry import Task
 from triathlon.agents.replay import Replay
@@ -40,13 +41,20 @@ def replay_line(replay: Replay, like: Segment, task: Task, available: int | None
     Raises:
         RunError: the replay cannot fit.
     """
-    expected, most = replay.expected_nbytes(like)
+    expected, most, device, of_pictures = replay.expected_nbytes(like)
     takes = f"about {in_words(expected)} when full, at most {in_words(most)}" if replay.compress else in_words(most)
+    if device is not None:
+        if not fits(of_pictures, device):
+            raise RunError(
+                f"agent.replay_device is gpu, but {replay.capacity} transitions have pictures of "
+                f"{in_words(of_pictures)}, more than the GPU has free; set it to auto, or agent.buffer_size lower"
+            )
+        takes = f"pictures of {in_words(of_pictures)} on the {device.type} device, in host memory {takes}"
     if available is None:
         return f"Replay: {replay.capacity:,} transitions, {takes}{'' if replay.compress else ' when full'}"
     if expected > available:
-        fits = _rounded_down(replay.capacity * SHARE_TO_FILL * available / expected)
-        change = f"set agent.buffer_size to {fits} or less"
+        size = _rounded_down(replay.capacity * SHARE_TO_FILL * available / expected)
+        change = f"set agent.buffer_size to {size} or less"
         if not replay.compress and has_pictures(task.observation_space):
             change += ", or agent.compress_replay: true, which takes about a seventh for a typical Atari game"
         raise RunError(

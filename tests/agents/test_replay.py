@@ -189,9 +189,9 @@ def test_bytes_of_a_row() -> None:
     segment.obs = {"number": segment.action.float(), "eyes": {"image": torch.zeros(4, 1, 8, 8, dtype=torch.uint8)}}
     segment.legal = torch.ones(4, 1, 10, dtype=torch.bool)
     # number 4, image 64, action 8, reward 4, terminated 1, is_first 1, ten masks in 2 bytes; 100 rows and the last
-    assert replay.expected_nbytes(segment) == (84 * 101, 84 * 101)
+    assert replay.expected_nbytes(segment)[:2] == (84 * 101, 84 * 101)
     # the image is found by 12 bytes, and if it cannot be compressed it is as long as it was
-    assert packed.expected_nbytes(segment) == (32 * 101 + int(0.14 * 64 * 101), 96 * 101)
+    assert packed.expected_nbytes(segment)[:2] == (32 * 101 + int(0.14 * 64 * 101), 96 * 101)
     for each in (replay, packed):
         each.add(segment)
         sample = each.sample(3).segment

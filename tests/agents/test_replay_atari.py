@@ -46,6 +46,8 @@ def play(num_segments: int, num_rows: int) -> Iterator[Segment]:
     "options",
     [
         {"compress": False},
+        {"picture_device": torch.device("cpu"), "n_step": 3},  # the code of a GPU, on the host
+        {"picture_device": torch.device("cpu"), "length": 5, "burn_in": 2, "contiguous": True, "prioritized": True},
         {"compress": True, "n_step": 3, "prioritized": True},
         {"compress": True, "length": 5, "burn_in": 2, "contiguous": True, "prioritized": True},
     ],
@@ -72,7 +74,7 @@ def test_every_stack_is_the_one_that_was_added(options: dict[str, Any], tmp_path
         for row in window.tolist():
             assert torch.equal(sample.segment.obs[row], seen[start + row, column])
     assert num_episodes > 10 and num_lives > 4
-    if options["compress"]:
+    if replay.compress:
         assert replay.nbytes / 300 < 1200  # of 7,056
 
 
@@ -90,6 +92,24 @@ def test_a_transition_of_atari_takes_a_quarter_of_its_stack() -> None:
         generator=np.random.default_rng(0),
     )
     assert packed.expected_nbytes(segment)[0] < 1.1e9
+
+
+def test_pictures_on_a_device_are_counted_apart_and_a_checkpoint_moves_them() -> None:
+    (segment,) = play(1, 20)
+    options: dict[str, Any] = {"contiguous": False, "frame_stack": 4}
+    near = Replay(50, 0.99, generator=np.random.default_rng(0), **options)
+    far = Replay(50, 0.99, generator=np.random.default_rng(0), picture_device=torch.device("cpu"), **options)
+    sizes = far.expected_nbytes(segment)
+    assert sizes.picture_device == torch.device("cpu")
+    assert sizes.of_pictures == 84 * 84 * NUM_ENVS * (25 + 1 + 3)
+    assert sizes.most + sizes.of_pictures == near.expected_nbytes(segment).most
+    far.add(segment)
+    near.load_state_dict(far.state_dict())
+    back = Replay(50, 0.99, generator=np.random.default_rng(0), picture_device=torch.device("cpu"), **options)
+    back.load_state_dict(near.state_dict())
+    drawn = [replay.sample(40).segment.obs for replay in (far, near, back)]
+    assert torch.equal(drawn[0], drawn[1])
+    assert torch.equal(drawn[0], drawn[2])
 
 
 def stacks(*frames: int) -> torch.Tensor:

@@ -227,6 +227,8 @@ ADVICE: list[tuple[Phase, float, Experiment, dict[str, Any], dict[str, Any] | No
     ("acting", 1e-4, LONG, {}, {"env.num_envs": 8, "agent.num_steps": 8}),
     ("acting", 1e-4, LONG, GPU, {"device": "cpu"}),
     ("acting", 1e-4, LONG, PICTURES | {"num_threads": 2}, {"num_threads": 4}),
+    ("acting", 1e-4, LONG, PICTURES | GPU, {"agent.cuda_graphs": True}),
+    ("learning", 1e-4, LONG, PICTURES | GPU, {"agent.cuda_graphs": True}),
     ("learning", 1e-4, LONG, {}, {"agent.compile": True}),
     ("learning", 1e-4, LONG, {"can_compile": False}, {"agent.batch_size": 64}),
     ("learning", 1e-4, SHORT, {}, {"agent.batch_size": 64}),  # too short a run to win the compiling back

@@ -1,0 +1,86 @@
+"""Learning on a GPU: recorded graphs and pictures kept there change nothing, and updates wait for nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from triathlon.networks.errors import SettingError
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+PPO = {"kind": "ppo", "num_steps": 16, "num_epochs": 2, "batch_size": 32}
+DQN = {
+    "kind": "dqn",
+    "learning_starts": 64,
+    "train_period": 16,
+    "gradient_steps": 4,
+    "batch_size": 16,
+    "buffer_size": 999,
+}
+PQN = {"kind": "pqn", "num_steps": 16, "batch_size": 32}
+MLP = {"kind": "mlp", "hidden_sizes": [32]}
+AGENTS = {
+    "ppo": (PPO, MLP),
+    "ppo-lstm": (PPO, {"kind": "lstm", "hidden_size": 16}),
+    "ppo-transformer": (PPO, {"kind": "transformer", "width": 16, "num_heads": 2, "memory_length": 8}),
+    "dqn": (DQN, MLP),
+    "rainbow": (
+        DQN | {"double": True, "prioritized": True, "head": {"kind": "c51", "dueling": True, "noisy": True}},
+        MLP,
+    ),
+    "iqn": (DQN | {"head": {"kind": "iqn"}}, MLP),
+    "pqn": (PQN, MLP | {"layer_norm": True}),
+}
+
+
+@needs_gpu
+@pytest.mark.parametrize(("agent", "backbone"), AGENTS.values(), ids=AGENTS)
+def test_recorded_graphs_do_what_the_code_does(practise: Callable[..., Any], agent: Any, backbone: Any) -> None:
+    plain, recorded = (
+        practise("CartPole-v1", agent | {"cuda_graphs": graphs}, backbone, device="cuda").play(600)
+        for graphs in (False, True)
+    )
+    torch.testing.assert_close(plain.learner.policy.weights(), recorded.learner.policy.weights(), rtol=1e-4, atol=1e-5)
+    first = practise("CartPole-v1", agent, backbone, device="cuda")
+    assert not torch.allclose(first.learner.policy.weights(), plain.learner.policy.weights(), atol=1e-3)
+
+
+@needs_gpu
+@pytest.mark.parametrize("agent", [PPO, PQN], ids=["ppo", "pqn"])
+def test_an_update_waits_for_nothing(practise: Callable[..., Any], agent: Any) -> None:
+    practice = practise("CartPole-v1", agent, MLP, device="cuda").play(300)
+    segment = practice.collector.collect(practice.learner.num_rows)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        practice.learner.update(segment)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@needs_gpu
+def test_pictures_kept_on_the_gpu_are_those_kept_on_the_host(practise: Callable[..., Any]) -> None:
+    env = {"id": "triathlon/CartPolePixels-v0", "num_envs": 4}
+    on_host, on_gpu = (
+        practise(env, DQN | {"replay_device": place}, {"kind": "cnn"}, device="cuda").play(300)
+        for place in ("host", "auto")
+    )
+    assert on_gpu.learner.replay.sample(4).segment.obs.is_cuda
+    assert not on_host.learner.replay.sample(4).segment.obs.is_cuda
+    torch.testing.assert_close(on_host.learner.policy.weights(), on_gpu.learner.policy.weights())
+
+
+@pytest.mark.parametrize(
+    ("agent", "sentence"),
+    [
+        ({"kind": "ppo", "cuda_graphs": True}, r"agent\.cuda_graphs: true needs a GPU of CUDA, and device is cpu"),
+        ({"kind": "dqn", "cuda_graphs": True}, r"agent\.cuda_graphs"),
+        ({"kind": "pqn", "cuda_graphs": True}, r"agent\.cuda_graphs"),
+        ({"kind": "dqn", "replay_device": "gpu"}, r"agent\.replay_device: gpu needs a GPU that learns, .* is cpu"),
+    ],
+)
+def test_without_a_gpu_it_says_so(practise: Callable[..., Any], agent: Any, sentence: str) -> None:
+    with pytest.raises(SettingError, match=sentence):
+        practise("CartPole-v1", agent, MLP)
