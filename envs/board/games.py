@@ -36,6 +36,8 @@ def refusal(kind: Any) -> str | None:
     Played are two-player zero-sum games whose players move in turn and are paid at the end: all of those with perfect
     information, with or without dice, and those with hidden information that tell a player's information state.
     """
+    if not kind.default_loadable:
+        return "it is made from another game or from a file"
     if kind.dynamics != kind.Dynamics.SEQUENTIAL:
         return "its players do not move in turn"
     if not kind.min_num_players <= 2 <= kind.max_num_players:
@@ -47,8 +49,6 @@ def refusal(kind: Any) -> str | None:
         return "it pays before the end of a game"
     if kind.chance_mode == kind.ChanceMode.SAMPLED_STOCHASTIC:
         return "it draws its chances itself, so that games could not be repeated"
-    if not kind.default_loadable:
-        return "it is made from another game or from a file"
     if is_perfect(kind):
         return None if kind.provides_observation_tensor else "open_spiel gives no observation of it as numbers"
     if not kind.provides_information_state_tensor:
@@ -84,7 +84,7 @@ def load_game(name: str, parameters: dict[str, Any] | None = None) -> Any:
         raise EnvError(f"unknown board game {id!r}{nearest(id, [f'{NAMESPACE}/{known}' for known in game_names()])}")
     if (reason := refusal(kinds[name])) is not None:
         raise EnvError(f"{id} cannot be played here: {reason}")
-    chosen = _checked(id, parameters or {}, module.load_game(name).get_parameters())
+    chosen = _checked(id, parameters or {}, kinds[name].parameter_specification)
     try:
         game = module.load_game(name, chosen)
         state = game.new_initial_state()
@@ -95,6 +95,11 @@ def load_game(name: str, parameters: dict[str, Any] | None = None) -> Any:
     if game.num_players() != 2:
         raise EnvError(f"{id} must be for two players, found parameters.players: {game.num_players()}")
     return game
+
+
+def parameters_of(game: Any) -> dict[str, Any]:
+    """All parameters of a `pyspiel.Game`; by itself it tells those only that it has read so far."""
+    return {**game.get_type().parameter_specification, **game.get_parameters()}
 
 
 def _checked(id: str, parameters: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
@@ -110,6 +115,9 @@ def _checked(id: str, parameters: dict[str, Any], known: dict[str, Any]) -> dict
         if type(value) is not wanted:
             words = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
             raise EnvError(f"{id}: parameters.{name} must be {words.get(wanted, wanted.__name__)}, found {value!r}")
+        # open_spiel reads memory that is not there on a board without rows.
+        if wanted is int and known[name] >= 0 and value < (least := min(known[name], 1)):
+            raise EnvError(f"{id}: parameters.{name} must be at least {least}, found {value}")
         checked[name] = value
     return checked
 
@@ -122,7 +130,7 @@ def register() -> None:
     """
     for name in game_names():
         if (id := f"{NAMESPACE}/{name}") not in gym.registry:
-            gym.register(id, vector_entry_point=ENTRY_POINT)
+            gym.register(id, vector_entry_point=ENTRY_POINT, kwargs={"game": name})
 
 
-__all__ = ["NAMESPACE", "game_names", "is_perfect", "load_game", "refusal", "register", "spiel"]
+__all__ = ["NAMESPACE", "game_names", "is_perfect", "load_game", "parameters_of", "refusal", "register", "spiel"]

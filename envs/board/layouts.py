@@ -14,6 +14,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from triathlon.envs.board.games import parameters_of
+from triathlon.envs.errors import EnvError
+
 Turn = Literal["none", "ranks", "half", "transpose"]
 """What is done to a board: nothing, ranks reversed, turned by half a turn, rows and columns exchanged."""
 
@@ -73,9 +76,9 @@ def layout_of(game: Any) -> Layout:
     return (LAYOUTS[name](game) if name in LAYOUTS else None) or _unknown(game)
 
 
-def _unknown(game: Any, shape: tuple[int, ...] | None = None) -> Layout:
+def _unknown(game: Any) -> Layout:
     """As open_spiel gives it to the side to move, and which player that is."""
-    shape = shape or tuple(game.observation_tensor_shape())
+    shape = _shape(game)
     order = tuple(range(shape[0]))
     return Layout(shape, (order, order), binary=False, flat=len(shape) != 3, tell_side=True)
 
@@ -106,8 +109,8 @@ def _checkers(game: Any) -> Layout | None:
     row, column, direction, takes = np.unravel_index(np.arange(shape[1] * shape[2] * 8), (*shape[1:], 4, 2))
     turned = (shape[1] - 1 - row, shape[2] - 1 - column, (direction + 2) % 4, takes)
     actions = np.ravel_multi_index(turned, (*shape[1:], 4, 2))
-    own = (0, 1, 2, 3, 4)
-    second = own if game.get_parameters()["egocentric"] else (2, 3, 0, 1, 4)
+    own: Order = (0, 1, 2, 3, 4)
+    second: Order = own if parameters_of(game)["egocentric"] else (2, 3, 0, 1, 4)
     return Layout(shape, (own, second), "half", actions=actions, glyphs=".K")
 
 
@@ -129,19 +132,22 @@ def _chess(game: Any) -> Layout:
 
 def _connect_four(game: Any) -> Layout:
     """With `egocentric_obs_tensor` open_spiel puts the opponent first."""
-    first = (1, 0, 2) if game.get_parameters()["egocentric_obs_tensor"] else (0, 1, 2)
+    first = (1, 0, 2) if parameters_of(game)["egocentric_obs_tensor"] else (0, 1, 2)
     return Layout(_shape(game), (first, (1, 0, 2)), glyphs=".", rows_up=True)
 
 
 def _hex(game: Any) -> Layout:
     """Player 0 joins the first row to the last, player 1 the first column to the last.
 
-    Own stones by what they are joined to: nothing, the last row, the first, both (won). The pie rule (`swap`) gives the
-    first stone, mirrored, to player 1: its action comes after those of the cells.
+    Own stones by what they are joined to: nothing, the last row, the first, both (the stone that won). The pie rule
+    (`swap`) gives the first stone, mirrored, to player 1: its action comes after those of the cells.
     """
-    channels, width, height = _shape(game)  # open_spiel names the sides of a board that is not square in this order
+    channels, height, width = _shape(game)
     if height != width:
-        return _unknown(game, (channels, height, width))
+        raise EnvError(
+            f"board/hex: open_spiel's observation of a board that is not square confuses its cells; "
+            f"set parameters.board_size, found {width} rows and {height} columns"
+        )
     actions = np.arange(game.num_distinct_actions())
     actions[: height * width] = actions[: height * width].reshape(height, width).T.reshape(-1)
     if channels == 3:
@@ -154,7 +160,7 @@ def _hex(game: Any) -> Layout:
 
 def _gomoku(game: Any) -> Layout | None:
     """The third plane is whose turn it is, which own and other stones say already."""
-    parameters = game.get_parameters()
+    parameters = parameters_of(game)
     if parameters["dims"] != 2:
         return None
     return Layout((3, parameters["size"], parameters["size"]), ((0, 1), (1, 0)), glyphs=".")
@@ -185,7 +191,7 @@ def _mancala(game: Any) -> Layout:
 
 def _oware(game: Any) -> Layout:
     """Own houses, the opponent's, own score, the opponent's."""
-    houses = game.get_parameters()["num_houses_per_player"]
+    houses = parameters_of(game)["num_houses_per_player"]
     first = tuple(range(2 * houses + 2))
     second = (*range(houses, 2 * houses), *range(houses), 2 * houses + 1, 2 * houses)
     return Layout((2 * houses + 2, 1), (first, second), binary=False, flat=True)
@@ -207,7 +213,7 @@ LAYOUTS: dict[str, Callable[[Any], Layout | None]] = {
     "gomoku": _gomoku,
     "havannah": SEEN_BY_MOVER,
     "hex": _hex,
-    "lines_of_action": _stones((0, 1, 2), (1, 0, 2)),
+    "lines_of_action": _stones((0, 1, 2), (1, 0, 2), rows_up=True),
     "mancala": _mancala,
     "mnk": _stones((2, 1, 0), (1, 2, 0)),
     "nine_mens_morris": _stones((0, 1, 2, 3, 4), (1, 0, 2, 3, 4)),

@@ -77,6 +77,7 @@ class BoardEnvs(VectorEnv[Any, Any, Any]):
         "render_fps": 2,
     }
     render_mode = "rgb_array"
+    _own_player: Player | None = None  # made by name
 
     def __init__(self, game: str, num_envs: int, config: BoardConfig | None = None) -> None:
         config = config or BoardConfig()
@@ -97,11 +98,10 @@ class BoardEnvs(VectorEnv[Any, Any, Any]):
         self._next_sides = np.arange(num_envs) % 2  # the agent's in the next game against an opponent
         self._over = np.zeros(num_envs, np.bool_)
         self._mask = np.ones((num_envs, self.planes.num_actions), np.bool_)
-        self._opponent = config.opponent
         self.opponents: list[Player | None] = [None] * num_envs  # of the games under way
         self._next_opponents: list[Player | None] = [None] * num_envs
-        self._own_player: Player | None = None
-        if self._opponent is not None:
+        self._opponent_name = config.opponent or ""
+        if self._opponent_name:
             self._make_opponent(None)
 
     def set_opponents(self, players: Sequence[Player | None]) -> None:
@@ -172,7 +172,7 @@ class BoardEnvs(VectorEnv[Any, Any, Any]):
         """The position of one of the N games as open_spiel prints it."""
         return str(self.matches[index].state)
 
-    def render(self) -> tuple[NDArray[np.uint8], ...]:
+    def render(self) -> tuple[NDArray[np.uint8], ...]:  # type: ignore[override]
         """A picture `[H, W, 3]` of each board, player 0's pieces dark."""
         return tuple(draw(match.state, self.planes) for match in self.matches)
 
@@ -252,7 +252,7 @@ class BoardEnvs(VectorEnv[Any, Any, Any]):
         if self._own_player is not None:
             self._own_player.close()
         rng = np.random.default_rng(None if seed is None else [seed, self.num_envs])
-        self._own_player = make_player(self._opponent, self.game, rng)
+        self._own_player = make_player(self._opponent_name, self.game, rng)
         self._next_opponents = [self._own_player] * self.num_envs
 
     def get_state(self) -> dict[str, Any]:

@@ -345,9 +345,9 @@ def test_pictures_are_of_one_size_and_change() -> None:
     for name in ("connect_four", "chess", "backgammon", "dots_and_boxes"):
         envs = make_envs(EnvConfig(f"board/{name}", 2), render=True)
         envs.reset(seed=0)
-        before = envs.render()
+        before: Any = envs.render()
         play_randomly(envs, 4)
-        after = envs.render()
+        after: Any = envs.render()
         assert before[0].shape == after[1].shape == (384, 384, 3)
         assert before[0].dtype == np.uint8
         assert (before[0] != after[0]).any()
