@@ -23,14 +23,14 @@ SMALLEST_FLAT_IMAGE = 8  # pixels; below that a 2-D byte array is a table (a boa
 def image_layout(shape: tuple[int, ...], layout: Layout = "auto") -> tuple[int, int, int, bool]:
     """`(channels, height, width, channels_first)` of one picture `[H, W]`, `[H, W, C]`, `[C, H, W]` or a stack of them.
 
-    Where the layout is not given, the odd one out of three sides is the channels (8 × 8 × 119); if all differ, the
-    smaller of the first and the last (210 × 160 × 3).
+    Where the layout is not given, the odd one out of three sides is the channels (8 × 8 × 119); else the smaller of the
+    first and the last (210 × 160 × 3), and the first if these are the same (3 planes of a board of 5 × 3).
     """
     if len(shape) == 2:
         return 1, *shape, True
     *stack, first, middle, last = shape
     if layout == "auto":
-        channels_first = first != middle if first == middle or middle == last else first < last
+        channels_first = first != middle if (first == middle) != (middle == last) else first <= last
     else:
         channels_first = layout == "channels_first"
     frames = int(np.prod(stack, dtype=int))

@@ -24,6 +24,8 @@ from triathlon.networks.spaces import flat_reader, image_layout, image_size, pix
         ((210, 160, 3), (3, 210, 160, False)),
         ((3, 210, 160), (3, 210, 160, True)),
         ((6, 7, 2), (2, 6, 7, False)),
+        ((3, 3, 3), (3, 3, 3, True)),
+        ((3, 5, 3), (3, 5, 3, True)),
         ((4, 96, 96, 3), (12, 96, 96, False)),
     ],
 )

@@ -127,7 +127,7 @@ def test_wrong_settings_are_explained(settings: dict[str, object], sentence: str
 def test_openings_that_always_end_the_game_are_refused() -> None:
     board = BoardConfig(parameters={"m": 1, "n": 1, "k": 1}, random_openings=1.0, opening_plies=1)
     with pytest.raises(
-        EnvError, match=r"100 openings of up to 1 random plies all ended the game; .* opening_plies lower"
+        EnvError, match=r"100 openings of up to 1 random plies all ended the game; .*opening_plies lower"
     ):
         make_envs(EnvConfig("board/mnk", board=board)).reset(seed=0)
 
