@@ -160,7 +160,15 @@ class PPO:
         value, reward = self._values(rows, segment), segment.reward[:-1]
         if self.reward_scaler is not None:
             reward = self.reward_scaler(reward, segment.is_first)
-        advantage = gae(reward, value, segment.terminated[:-1], segment.is_first, config.gamma, config.gae_lambda)
+        advantage = gae(
+            reward,
+            value,
+            segment.terminated[:-1],
+            segment.is_first,
+            config.gamma,
+            config.gae_lambda,
+            segment.next_sign_played,
+        )
         returns = advantage + value[:-1]
         targets = {"advantage": advantage, "returns": returns, "value": value[:-1]}
         rows.targets = {name: fold(x, length) for name, x in targets.items()}

@@ -137,7 +137,15 @@ class PQN:
         legal = None if segment.legal is None else self._actions.legal(segment.legal)
         value = self.network.head.q_values(features, legal).amax(-1)
         terminated = segment.terminated[:-1]
-        return lambda_returns(reward, value[1:], terminated, segment.is_first, self.config.gamma, self.config.q_lambda)
+        return lambda_returns(
+            reward,
+            value[1:],
+            terminated,
+            segment.is_first,
+            self.config.gamma,
+            self.config.q_lambda,
+            segment.next_sign_played,
+        )
 
     def _loss(
         self, network: QNetwork, obs: Obs, state: State, is_first: Tensor, action: Tensor, mask: Tensor, returns: Tensor

@@ -274,7 +274,8 @@ class Replay:
             is_first = self._rows.take("is_first", window)
             weights = torch.from_numpy(self._priorities.weights(leaf, beta))
         reward, terminated = self._rows.take("reward", window), self._rows.take("terminated", window)
-        returns, discount, steps = n_step_targets(reward[:-1], terminated[:-1], is_first, self.gamma, self.n_step)
+        sign = self._rows.take("next_sign", window)[:-1] if "next_sign" in self._rows.arrays else None
+        returns, discount, steps = n_step_targets(reward[:-1], terminated[:-1], is_first, self.gamma, self.n_step, sign)
         trained = slice(self.burn_in, None)
         if self.contiguous or self.n_step == 1:
             bootstrap = self._offsets[self.burn_in : self.burn_in + self.length] + np.maximum(steps[trained], 1)

@@ -3,6 +3,10 @@
 T rows in time, B columns, N samples, K atoms or predicted quantiles, J target quantiles. Time-major, `[T, B]`.
 Row t is *valid* when its action was played, `~is_first[t + 1]`. The row that is not valid is the last observation of an
 episode; the row before it may have terminated, and if it has not, it bootstraps from the value of that observation.
+
+Where two sides play in turn, rewards and values are of the side that moves at their row; `next_sign[t]` is -1 if
+another side moves at row t + 1: what that row is worth to it is worth the opposite to the side of row t (Littman 1994,
+"Markov games as a framework for multi-agent reinforcement learning"). None means 1 everywhere.
 """
 
 from __future__ import annotations
@@ -23,37 +27,55 @@ def _scan_back(delta: Tensor, carry: Tensor) -> Tensor:
     return torch.stack(rows[::-1])
 
 
-def gae(reward: Tensor, value: Tensor, terminated: Tensor, is_first: Tensor, gamma: float, gae_lambda: float) -> Tensor:
+def gae(
+    reward: Tensor,
+    value: Tensor,
+    terminated: Tensor,
+    is_first: Tensor,
+    gamma: float,
+    gae_lambda: float,
+    next_sign: Tensor | None = None,
+) -> Tensor:
     """Generalised advantage estimation (Schulman et al. 2016, eq. 16), `[T, B]`.
 
-    `reward`, `terminated` are `[T, B]`; `value`, `is_first` are `[T+1, B]`. With the one-step error
-    `d[t] = r[t] + gamma * (1 - terminated[t]) * V[t+1] - V[t]`, valid rows get
-    `A[t] = d[t] + gamma * gae_lambda * (1 - terminated[t]) * A[t+1]`, `A[T] = 0`.
+    `reward`, `terminated`, `next_sign` are `[T, B]`; `value`, `is_first` are `[T+1, B]`. With the one-step error
+    `d[t] = r[t] + gamma * s[t] * (1 - terminated[t]) * V[t+1] - V[t]`, s the sign, valid rows get
+    `A[t] = d[t] + gamma * s[t] * gae_lambda * (1 - terminated[t]) * A[t+1]`, `A[T] = 0`.
 
     Rows that are not valid get 0: nothing was done there, and the 0 is what stops the sum of the episode that ends on
     them from running on into the next one.
     """
     valid = ~is_first[1:]
-    discount = gamma * (valid & ~terminated)
+    discount = _discount(gamma, valid & ~terminated, next_sign)
     delta = torch.where(valid, reward + discount * value[1:] - value[:-1], 0.0)
     return _scan_back(delta, gae_lambda * discount)
 
 
+def _discount(gamma: float, goes_on: Tensor, next_sign: Tensor | None) -> Tensor:
+    return gamma * goes_on if next_sign is None else gamma * goes_on * next_sign
+
+
 def lambda_returns(
-    reward: Tensor, next_value: Tensor, terminated: Tensor, is_first: Tensor, gamma: float, lambda_: float
+    reward: Tensor,
+    next_value: Tensor,
+    terminated: Tensor,
+    is_first: Tensor,
+    gamma: float,
+    lambda_: float,
+    next_sign: Tensor | None = None,
 ) -> Tensor:
     """Lambda-returns of Q-learning without replay (PQN: Gallici et al. 2024, section 4), `[T, B]`.
 
-    `reward`, `terminated` are `[T, B]`, `is_first` is `[T+1, B]`; `next_value[t]` is the bootstrap value of row t + 1
-    (for instance its largest Q-value). For valid rows
-    `G[t] = r[t] + gamma * (1 - terminated[t]) * ((1 - lambda_) * next_value[t] + lambda_ * G[t+1])`,
+    `reward`, `terminated`, `next_sign` are `[T, B]`, `is_first` is `[T+1, B]`; `next_value[t]` is the bootstrap value
+    of row t + 1 (for instance its largest Q-value). For valid rows, s being the sign,
+    `G[t] = r[t] + gamma * s[t] * (1 - terminated[t]) * ((1 - lambda_) * next_value[t] + lambda_ * G[t+1])`,
     where G of a row that is not valid, and of row T, is the bootstrap value of that row itself. So a truncated episode
     bootstraps from its own last observation and no return crosses into another episode.
 
     Rows that are not valid carry no loss; 0 is given for them.
     """
     valid = ~is_first[1:]
-    discount = gamma * (valid & ~terminated)
+    discount = _discount(gamma, valid & ~terminated, next_sign)
     # A row goes on to the return of the next row only if that one was played; else all weight is on its value.
     goes_on = torch.cat([valid[1:], torch.zeros_like(valid[:1])])
     carry = lambda_ * goes_on * discount
@@ -61,22 +83,27 @@ def lambda_returns(
 
 
 def n_step_targets(
-    reward: NDArray[np.float32], terminated: NDArray[np.bool_], is_first: NDArray[np.bool_], gamma: float, n_step: int
+    reward: NDArray[np.float32],
+    terminated: NDArray[np.bool_],
+    is_first: NDArray[np.bool_],
+    gamma: float,
+    n_step: int,
+    next_sign: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
     """n-step returns without their bootstrap value (Sutton & Barto 2018, section 7.1), for the rows that see n ahead.
 
-    `reward`, `terminated` are `[T, B]`, `is_first` is `[T+1, B]`; numpy, because the replay works on the host. Gives
-    `returns`, `discount` and `steps`, each `[T - n_step + 1, B]`, such that the target of row t is
+    `reward`, `terminated`, `next_sign` are `[T, B]`, `is_first` is `[T+1, B]`; numpy, for the replay works on the host.
+    Gives `returns`, `discount` and `steps`, each `[T - n_step + 1, B]`, such that the target of row t is
     `returns[t] + discount[t] * value[t + steps[t]]`.
 
     `steps` is n, or less where the episode ends sooner: the sum then stops at the last observation of the episode and
-    bootstraps there. `discount` is `gamma ** steps`, or 0 if the episode terminated on the way. Rows that are not valid
-    get 0, 1 and 0: their return is their own value.
+    bootstraps there. `discount` is `gamma ** steps` with the signs on the way, or 0 if the episode terminated there.
+    Rows that are not valid get 0, 1 and 0: their return is their own value.
     """
     num_rows = reward.shape[0] - n_step + 1
     valid = ~is_first[1:]
     going = valid[:num_rows]
-    keep = ~terminated * np.float32(gamma)
+    keep = ~terminated * np.float32(gamma) * (np.float32(1) if next_sign is None else next_sign)
     returns, discount, steps = (
         reward[:num_rows] * going,
         np.where(going, keep[:num_rows], np.float32(1)),

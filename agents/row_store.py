@@ -182,6 +182,8 @@ def padded(array: Array, size: int) -> Array:
 def _arrays_of(segment: Segment) -> dict[str, Array]:
     """What is stored of each row, each `[T+1, B, ...]`; a dict of observations is one entry a leaf, `obs/<key>`."""
     arrays = {name: host(getattr(segment, name)) for name in ("action", "reward", "terminated", "is_first")}
+    if segment.next_sign is not None:
+        arrays["next_sign"] = host(segment.next_sign)
     if segment.legal is not None:
         arrays["legal"] = np.packbits(host(segment.legal), axis=-1)
     _flatten(segment.obs, "obs", arrays)

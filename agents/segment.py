@@ -26,6 +26,7 @@ class Segment:
     terminated: Tensor
     is_first: Tensor
     legal: Tensor | None = None
+    next_sign: Tensor | None = None  # how the value of row t + 1 counts for who moved at t: 1, or -1 for the other side
     extras: dict[str, Tensor] = field(default_factory=dict)
     state: State = ()  # each [K, B, ...]: the memory before rows 0, P, 2P, …
     state_period: int = 1  # P
@@ -46,6 +47,11 @@ class Segment:
         return ~self.is_first[1:]
 
     @property
+    def next_sign_played(self) -> Tensor | None:
+        """`[T, B]`: `next_sign` of the rows that may have been played."""
+        return None if self.next_sign is None else self.next_sign[:-1]
+
+    @property
     def num_steps(self) -> int:
         """Environment steps in it: the rows that were played."""
         return int(self.valid.sum())
@@ -60,6 +66,7 @@ class Segment:
             terminated=function(self.terminated),
             is_first=function(self.is_first),
             legal=None if self.legal is None else function(self.legal),
+            next_sign=None if self.next_sign is None else function(self.next_sign),
             extras={name: function(value) for name, value in self.extras.items()},
         )
 

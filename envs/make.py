@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import partial
+from itertools import pairwise
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import gymnasium as gym
@@ -41,6 +42,9 @@ class EnvConfig:
 
     id: Annotated[str, "a Gymnasium id, one of ours (triathlon/CueRecall-v0), or module:Class of your own file"]
     num_envs: Annotated[int, Ge(1), "environments stepped together (B)"] = 8
+    num_groups: Annotated[
+        int, Ge(1), "groups that take turns: one steps in a thread while the actions of another are computed"
+    ] = 1
     vectorization: Annotated[
         Vectorization,
         "auto: the environment's own vector entry point if it has one, else sync; sync: one after another in this "
@@ -57,6 +61,10 @@ class EnvConfig:
     board: Annotated[BoardConfig | None, "the variant of a board game, its openings and opponent; else null"] = None
 
     def __post_init__(self) -> None:
+        if self.num_groups > self.num_envs:
+            raise EnvError(
+                f"num_groups is {self.num_groups}, but there are only {self.num_envs} environments (num_envs)"
+            )
         for namespace, games, name, protocol in (
             (ATARI, "Atari games", "atari", AtariConfig),
             (BOARD, "board games", "board", BoardConfig),
@@ -98,6 +106,20 @@ def make_env(config: EnvConfig, render_mode: str | None = None) -> gym.Env[Any, 
         env = HideParts(env, hidden_parts(config.hide, config.id, env.observation_space))
     check_envs(env, config.id)
     return GuardedEnv(env, config.id)
+
+
+def make_groups(config: EnvConfig) -> list[VectorEnv[Any, Any, Any]]:
+    """`config.num_envs` environments in `config.num_groups` groups of (nearly) equal size; errors as in `make_envs`."""
+    bounds = [config.num_envs * group // config.num_groups for group in range(config.num_groups + 1)]
+    groups: list[VectorEnv[Any, Any, Any]] = []
+    try:
+        for start, stop in pairwise(bounds):
+            groups.append(make_envs(config, stop - start))
+    except BaseException:
+        for group in groups:
+            group.close()
+        raise
+    return groups
 
 
 def make_envs(config: EnvConfig, num_envs: int | None = None, render: bool = False) -> VectorEnv[Any, Any, Any]:

@@ -214,7 +214,7 @@ class _Copies:
 
 def _step_alone(run: Run, seconds: float) -> float:
     """Random legal actions; drawing them is not counted."""
-    envs, generator = run.envs, np.random.default_rng(run.experiment.seed)
+    envs, generator = run.envs[0], np.random.default_rng(run.experiment.seed)
     envs.action_space.seed(run.experiment.seed)
     _, info = envs.reset(seed=run.experiment.seed)
     done, spent, num_steps = np.zeros(envs.num_envs, bool), 0.0, 0
@@ -263,7 +263,7 @@ def _experience(run: Run, restart: bool = True) -> list[Segment]:
 
 def _act_alone(run: Run, segments: list[Segment], seconds: float) -> float:
     """Ask the policy about rows that were seen, and fetch what it decided."""
-    policy, state = run.learner.policy, run.learner.policy.initial_state(run.envs.num_envs)
+    policy, state = run.learner.policy, run.learner.policy.initial_state(run.task.num_envs)
     num_steps, started = 0, time.perf_counter()
     while time.perf_counter() - started < seconds:
         for segment in segments:

@@ -15,7 +15,7 @@ from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
 from triathlon.agents.agent import Policy
-from triathlon.training.collector import policy_batch
+from triathlon.networks.backbone import Obs
 
 # Seeds of evaluations, far from those of training (below 2**31); choosing the best checkpoint and judging it differ.
 CHOOSING_SEED, JUDGING_SEED = 2**31 + 10_000, 2**31 + 20_000
@@ -109,3 +109,10 @@ def film(
             add_frame(np.asarray(pictures[0], np.uint8))
 
     return evaluate(policy, envs, num_episodes, seed, deterministic, on_step=shoot)
+
+
+def policy_batch(obs: Any) -> Obs:
+    """One row of numpy observations `[B, *obs]` as tensors in the precision that networks compute in."""
+    if isinstance(obs, dict):
+        return {key: policy_batch(value) for key, value in obs.items()}
+    return torch.from_numpy(np.ascontiguousarray(obs, np.float32 if obs.dtype == np.float64 else obs.dtype))

@@ -17,11 +17,12 @@ from torch import Tensor
 from triathlon.agents.agent import Metrics
 from triathlon.agents.registry import make_learner
 from triathlon.agents.segment import Segment
-from triathlon.envs.make import make_envs
+from triathlon.envs.make import make_envs, make_groups
 from triathlon.training import checkpoint
 from triathlon.training.bottleneck import Bottleneck, Situation, situation
-from triathlon.training.collector import Collector, Episode
+from triathlon.training.collector import Collector
 from triathlon.training.config import Experiment, dump
+from triathlon.training.env_group import Episode
 from triathlon.training.errors import RunError
 from triathlon.training.evaluate import CHOOSING_SEED, evaluate
 from triathlon.training.judging import Result, judge, scores
@@ -42,17 +43,18 @@ class Run:
         seeds = np.random.SeedSequence(experiment.seed).spawn(3)
         self._env_seeds = np.random.default_rng(seeds[0])
         self.device = pick_device(experiment.device)
-        self.envs = make_envs(experiment.env)
+        self.envs = make_groups(experiment.env)
         self.eval_envs: VectorEnv[Any, Any, Any] | None = None
         try:
             self._set_up(seeds[1], resume)
         except BaseException:
-            self.envs.close()
+            for envs in self.envs:
+                envs.close()
             raise
 
     def _set_up(self, learner_seed: np.random.SeedSequence, resume: bool) -> None:
         experiment = self.experiment
-        self.task = make_task(experiment, self.envs, self.device, learner_seed)
+        self.task = make_task(experiment, self.envs[0], self.device, learner_seed)
         start_with_one_thread()
         self.learner = make_learner(experiment.agent, experiment.backbone, self.task)
         set_threads(experiment.num_threads, self.learner.policy, self.task)
@@ -122,15 +124,17 @@ class Run:
 
     def situation(self) -> Situation:
         """What was found of the machine, the network and the environments."""
-        return situation(self.experiment, self.task, self.learner, self.envs)
+        return situation(self.experiment, self.task, self.learner, self.envs[0])
 
     def close(self) -> None:
         """Close environments and files."""
         with ExitStack() as stack:  # all of them, whatever one of them raises
-            stack.callback(self.envs.close)
+            for envs in self.envs:
+                stack.callback(envs.close)
             if self.eval_envs is not None:
                 stack.callback(self.eval_envs.close)
             stack.callback(self.logger.close)
+            stack.callback(self.collector.close)  # the last to be called back is called first
 
     # --- what is written down -----------------------------------------------------------------------------------------
 
@@ -208,6 +212,11 @@ class Run:
                 f"env.num_envs is {self.task.num_envs} but {path} is of a run with {state['num_envs']}; "
                 "a run goes on with as many environments as it had"
             )
+        if len(state["collector"].get("groups", self.envs)) != len(self.envs):
+            raise RunError(
+                f"env.num_groups is {len(self.envs)} but {path} is of a run with {len(state['collector']['groups'])}; "
+                "a run goes on with as many groups as it had"
+            )
         restore_learner(self.learner, state, path)
         self.num_steps, self.best_score, self.seconds = state["num_steps"], state["best_score"], state["seconds"]
         self._env_seeds.bit_generator.state = state["env_seeds"]
@@ -258,7 +267,7 @@ def train(
             on_start()
         result = run.train()
         if not result.interrupted:
-            can_draw = "rgb_array" in (run.envs.metadata.get("render_modes") or ())
+            can_draw = "rgb_array" in (run.envs[0].metadata.get("render_modes") or ())
             judge(result, experiment, folder, run.learner, run.logger, can_draw)
         return result
     finally:

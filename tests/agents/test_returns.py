@@ -71,6 +71,35 @@ def test_lambda_returns_terminated() -> None:
     assert returns.squeeze(1).tolist() == [6.5, 2, 0, 26, 38]
 
 
+# Two sides: the mover changes after rows 0, 3 and 4, and moves twice at row 1 (a pass).
+SIGN = column(-1, 1, 1, -1, -1)
+
+
+def test_gae_of_two_sides() -> None:
+    # d4 = 8 - .5*60 - 50 = -72                      A4 = -72
+    # d3 = 4 - .5*50 - 40 = -61                      A3 = -61 - .25*-72 = -43
+    # d1 = 2 + .5*30 - 20 = -3                       A1 = -3
+    # d0 = 1 - .5*20 - 10 = -19                      A0 = -19 - .25*-3 = -18.25
+    advantage = gae(REWARD, VALUE, TRUNCATED, IS_FIRST, GAMMA, LAMBDA, SIGN)
+    assert advantage.squeeze(1).tolist() == [-18.25, -3, 0, -43, -72]
+
+
+def test_lambda_returns_of_two_sides() -> None:
+    # G4 = 8 - .5*60 = -22        G3 = 4 - .5*(.5*50 + .5*-22) = -3
+    # G1 = 2 + .5*30 = 17         G0 = 1 - .5*(.5*20 + .5*17) = -8.25
+    returns = lambda_returns(REWARD, VALUE[1:], TRUNCATED, IS_FIRST, GAMMA, LAMBDA, SIGN)
+    assert returns.squeeze(1).tolist() == [-8.25, 17, 0, -3, -22]
+
+
+def test_n_step_of_two_sides() -> None:
+    # row 0: 1 - .5*2 = 0, then the value of row 2 counts -.25; row 3: 4 - .5*8 = 0, and row 5 counts (-.5)(-.5)
+    found = n_step_targets(REWARD.numpy(), TRUNCATED.numpy(), IS_FIRST.numpy(), GAMMA, 2, SIGN.numpy())
+    returns, discount, steps = (x[:, 0].tolist() for x in found)
+    assert returns == [0, 2, 0, 0]
+    assert discount == [-0.25, 0.5, 1, 0.25]
+    assert steps == [2, 1, 0, 2]
+
+
 def test_lambda_returns_less_value_are_gae() -> None:
     generator = torch.Generator().manual_seed(0)
     reward, value = torch.randn(9, 4, generator=generator), torch.randn(10, 4, generator=generator)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,8 @@ from triathlon.agents.segment import Segment
 from triathlon.envs import EnvConfig, make_envs
 from triathlon.envs.errors import EnvError
 from triathlon.networks.registry import BackboneConfig
-from triathlon.training.collector import Collector, Episode
+from triathlon.training.collector import Collector
+from triathlon.training.env_group import Episode
 
 
 class Counting(gym.Env):
@@ -162,6 +165,55 @@ def test_masks_stand_at_the_row_in_which_they_hold() -> None:
     assert segment.legal[:, 0].tolist() == [[t % 3 != a for a in range(3)] for t in times]
     given = [legal[0].tolist() for _, _, legal in collect.policy.seen]  # type: ignore[attr-defined]
     assert given == segment.legal[:-1, 0].tolist()
+
+
+def test_groups_are_columns_side_by_side() -> None:
+    """Groups that take turns give what each gives alone, also where one is slow."""
+
+    class Slow(Counting):
+        def step(self, action: Any) -> Any:
+            time.sleep(0.002)
+            return super().step(action)
+
+    class Looker(Adder):  # acts by what it sees, so the order of the groups does not matter
+        def act(self, obs: Any, *others: Any, **options: Any) -> Decision:
+            decision = super().act(obs, *others, **options)
+            decision.action = obs[:, 0].long() % 3
+            return decision
+
+    def vector(*envs: gym.Env) -> SyncVectorEnv:
+        return SyncVectorEnv([partial(lambda env: env, env) for env in envs], autoreset_mode=AutoresetMode.NEXT_STEP)
+
+    def make() -> tuple[SyncVectorEnv, SyncVectorEnv]:
+        return (
+            vector(Counting((2, 5), terminates=True, masked=True), Counting((3,), terminates=False, masked=True)),
+            vector(Slow((4, 1), terminates=True, masked=True)),
+        )
+
+    together = Collector(make(), Looker(), seed=0, state_period=2)  # type: ignore[arg-type]
+    alone = [Collector(envs, Looker(), seed=0, state_period=2) for envs in make()]  # type: ignore[arg-type]
+    for num_rows in (4, 6):
+        whole, parts = together.collect(num_rows), [each.collect(num_rows) for each in alone]
+        for name in ("obs", "action", "reward", "terminated", "is_first", "legal"):
+            assert torch.cat([getattr(part, name) for part in parts], 1).equal(getattr(whole, name)), name
+        assert torch.cat([part.extras["log_prob"] for part in parts], 1).equal(whole.extras["log_prob"])
+        assert torch.cat([part.state[0] for part in parts], 1).equal(whole.state[0])
+    ended = [each.take_episodes() for each in alone]
+    assert sorted(together.take_episodes(), key=str) == sorted(ended[0] + ended[1], key=str)
+    together.close()
+
+
+def test_an_error_in_a_groups_thread_is_raised() -> None:
+    class Broken(Counting):
+        def step(self, action: Any) -> Any:
+            raise ZeroDivisionError("the motor is hot")
+
+    parts = [
+        SyncVectorEnv([partial(cls, (3,), terminates=True)], autoreset_mode=AutoresetMode.NEXT_STEP)
+        for cls in (Counting, Broken)
+    ]
+    with pytest.raises(EnvError, match="cannot step: it raised ZeroDivisionError: the motor is hot"):
+        Collector(parts, Adder(), seed=0).collect(3)  # type: ignore[arg-type]
 
 
 def test_a_restart_begins_new_episodes_whatever_had_just_ended() -> None:

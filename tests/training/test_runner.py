@@ -123,6 +123,7 @@ RESUMED = {
     "pqn": {"agent": PQN},
     "ppo-lander": {"agent": PPO, "env": LANDER},
     "dqn-lander": {"agent": PRIORITIZED, "env": LANDER},
+    "ppo-groups": {"agent": PPO, "backbone": LSTM, "env": {"id": "CartPole-v1", "num_envs": 5, "num_groups": 2}},
     "ppo-processes": {"agent": PPO, "env": {"id": "Acrobot-v1", "num_envs": 2, "vectorization": "process"}},
 }
 
