@@ -50,14 +50,14 @@ class Layout:
             return (num_kept * int(np.prod(self.raw[1:], dtype=int)) + self.tell_side,)
         return (num_kept + self.tell_side, *self.raw[1:])
 
-    def arrange(self, raw: NDArray[np.float32], player: int) -> NDArray[np.float32]:
+    def arrange(self, raw: NDArray[Any], player: int) -> NDArray[Any]:
         """`[N, *]` numbers as open_spiel gives them to `[N, *shape]` as `player` sees them."""
         seen = np.take(raw.reshape(-1, *self.raw), self.orders[player], axis=1)
         if player == self.turned:
             seen = TURNS[self.turn](seen)
         seen = seen.reshape(len(seen), -1) if self.flat else seen
         if self.tell_side:
-            side = np.full((len(seen), 1, *seen.shape[2:]), player, np.float32)
+            side = np.full((len(seen), 1, *seen.shape[2:]), player, seen.dtype)
             seen = np.concatenate([seen, side], axis=1)
         return seen
 

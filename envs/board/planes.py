@@ -44,12 +44,12 @@ class Planes:
 
     def see(self, states: Sequence[Any], players: NDArray[np.intp]) -> NDArray[Any]:
         """What `players [N]` see of N states: `[N, *space.shape]`."""
-        raw = np.empty((len(states), len(self._observation.tensor)), np.float32)
+        raw = np.empty((len(states), len(self._observation.tensor)), self.space.dtype)
         set_from, tensor = self._observation.set_from, self._observation.tensor
         for row, state, player in zip(raw, states, players.tolist(), strict=True):
             set_from(state, player)
             row[:] = tensor
-        seen = np.empty((len(states), *self.layout.shape), self.space.dtype)
+        seen = np.empty((len(states), *self.layout.shape), raw.dtype)
         for player in (0, 1):
             rows = np.flatnonzero(players == player)
             if len(rows):

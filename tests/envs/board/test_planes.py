@@ -106,6 +106,36 @@ def test_own_pieces_first_then_the_opponents(printed: Printed, seed: int, num_pl
         assert (plane == (board == piece)).all()
 
 
+@pytest.mark.parametrize("name", ["tic_tac_toe", "mnk", "gomoku", "y", "havannah", "hex", "clobber", "pentago"])
+@settings(max_examples=15, deadline=None)
+@given(seed=seeds, num_plies=plies)
+def test_a_move_adds_to_the_own_pieces(name: str, seed: int, num_plies: int) -> None:
+    """Actions are cells, but for pentago's (cell and rotation) and clobber's (a piece moves on to another)."""
+    game = load_game(name)
+    planes, state = Planes(game), position(game, seed, num_plies)
+    mover, before, mask = state.current_player(), see(planes, state), legal(planes, state)
+    action = int(np.random.default_rng(seed).choice(np.flatnonzero(mask)))
+    state.apply_action(in_game(planes, state, action))
+    after, kinds = see(planes, state, mover), 4 if name == "hex" else 1
+    added = after[:kinds].sum(0) - before[:kinds].sum(0).astype(int)
+    lost = before[kinds : 2 * kinds].sum() - after[kinds : 2 * kinds].sum(dtype=int)
+    assert lost == (name == "clobber")
+    assert added.sum() == (name != "clobber")
+    if name not in ("clobber", "pentago"):
+        assert np.flatnonzero(added).tolist() == [action]
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=seeds, num_plies=plies)
+def test_mens_morris_counts(seed: int, num_plies: int) -> None:
+    game = load_game("nine_mens_morris")
+    planes, state = Planes(game), position(game, seed, num_plies)
+    board, seen = str(state).partition("Current player")[0], see(planes, state)
+    letters = "WB" if state.current_player() == 0 else "BW"
+    assert [int(plane.sum()) for plane in seen[:2]] == [board.count(letter) for letter in letters]
+    assert seen[:3].sum() == 24
+
+
 @dataclass
 class Moves:
     """What an action does to the own pieces of whoever moves: where from, and in which direction."""
