@@ -12,9 +12,11 @@ CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 ROOMS := agents configs envs networks scripts training
 
-# Debian packages behind the tests marked `external`; each gives a command of the same name. None yet.
-SYSTEM_PACKAGES :=
-MISSING_PACKAGES := $(foreach package,$(SYSTEM_PACKAGES),$(shell command -v $(package) >/dev/null || echo $(package)))
+# Debian packages behind the tests marked `external`; each gives a command of the same name. Debian puts game engines
+# into /usr/games, which is not on every PATH.
+SYSTEM_PACKAGES := stockfish fairy-stockfish gnugo
+MISSING_PACKAGES := $(strip $(foreach package,$(SYSTEM_PACKAGES),\
+    $(shell PATH="$$PATH:/usr/games"; command -v $(package) >/dev/null || echo $(package))))
 
 # pygame draws to memory: no display is needed.
 export SDL_VIDEODRIVER ?= dummy

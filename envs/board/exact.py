@@ -18,16 +18,22 @@ import numpy as np
 import pyspiel
 from numpy.typing import NDArray
 
+from triathlon.envs.board.player import Player
 from triathlon.envs.errors import EnvError
 
 BoardPolicy: TypeAlias = Callable[[Sequence[pyspiel.State]], NDArray[np.floating]]
+
+REPETITION_RULES = ("checkers", "chess", "go")  # what ends these games depends on earlier positions
 
 BATCH = 4096  # states given to a policy at once
 
 
 @dataclass(frozen=True, slots=True)
 class Exploitability:
-    """What a best response earns (in the game's returns) against a policy that plays first, and second."""
+    """What a best response earns (in the game's returns) against a policy that plays first, and second.
+
+    First means open_spiel's player 0, which moves first in every game that is small enough.
+    """
 
     against_first: float
     against_second: float
@@ -48,7 +54,7 @@ class GameGraph:
     states: list[pyspiel.State]  # N, by plies: a state stands for every history that leads to its position
     value: float  # of the game for the first player under perfect play
 
-    def __init__(self, game: pyspiel.Game, max_positions: int = 2_000_000) -> None:
+    def __init__(self, game: pyspiel.Game, max_positions: int = 1_000_000) -> None:
         refuse_unsolvable(game)
         self._game = game
         self._max_positions = max_positions
@@ -229,6 +235,17 @@ def uniform_policy(states: Sequence[pyspiel.State]) -> NDArray[np.float64]:
     return probs
 
 
+def policy_of(player: Player) -> BoardPolicy:
+    """The policy of a player that always does what it chooses now: 1 for that action."""
+
+    def policy(states: Sequence[pyspiel.State]) -> NDArray[np.float64]:
+        probs = np.zeros((len(states), states[0].num_distinct_actions()))
+        probs[np.arange(len(states)), player.choose(states)] = 1
+        return probs
+
+    return policy
+
+
 def refuse_unsolvable(game: pyspiel.Game) -> None:
     """Raise EnvError unless the game has two players, a zero sum, and neither chance nor hidden information."""
     kind = game.get_type()
@@ -238,6 +255,7 @@ def refuse_unsolvable(game: pyspiel.Game) -> None:
         "no chance": kind.chance_mode == pyspiel.GameType.ChanceMode.DETERMINISTIC,
         "nothing hidden": kind.information == pyspiel.GameType.Information.PERFECT_INFORMATION,
         "one side to move at a time": kind.dynamics == pyspiel.GameType.Dynamics.SEQUENTIAL,
+        "no rule on repeated positions": kind.short_name not in REPETITION_RULES,
     }
     if missing := [name for name, holds in wants.items() if not holds]:
         raise EnvError(f"{game} cannot be solved by its positions: that needs a game with {' and '.join(missing)}")
@@ -254,6 +272,7 @@ __all__ = [
     "GameGraph",
     "checked_probs",
     "nash_conv",
+    "policy_of",
     "refuse_unsolvable",
     "uniform_policy",
 ]

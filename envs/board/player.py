@@ -67,7 +67,7 @@ def choose_all(player: Player, states: Sequence[pyspiel.State]) -> list[int | Pl
 
 
 def _illegal(player: Player, state: pyspiel.State, action: int) -> str:
-    return f"{player.name} chose action {action}, which is not legal at ply {len(state.history())}"
+    return f"{player.name} chose action {action}, which is not legal at ply {state.move_number()}"
 
 
 __all__ = ["Player", "PlayerError", "choose_all"]

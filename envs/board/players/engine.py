@@ -54,7 +54,7 @@ class EngineProcess:
         self._lines: queue.Queue[str | None] = queue.Queue(WAITING_LINES)
         self._reader = threading.Thread(target=_read, args=(self._process.stdout, self._lines), daemon=True)
         self._reader.start()
-        self._end = weakref.finalize(self, _end, self._process)  # at the latest when Python ends
+        self._end = weakref.finalize(self, _end, self._process, FAREWELL_S)  # at the latest when Python ends
 
     @property
     def pid(self) -> int:
@@ -88,11 +88,13 @@ class EngineProcess:
             raise EngineFailure(self._obituary())
         return line
 
-    def close(self) -> None:
-        """Say `quit`, wait a second, kill."""
+    def close(self, patience: float = FAREWELL_S) -> None:
+        """Say `quit`, wait `patience` seconds, kill."""
+        if self._end.detach() is None:
+            return
         with contextlib.suppress(EngineFailure):
             self.send("quit")
-        self._end()
+        _end(self._process, patience)
         while self._reader.is_alive():  # it may be waiting for room
             with contextlib.suppress(queue.Empty):
                 self._lines.get(timeout=0.01)
@@ -116,12 +118,12 @@ def _read(stream: IO[bytes], lines: queue.Queue[str | None]) -> None:
     stream.close()
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], patience: float) -> None:
     with contextlib.suppress(OSError):
         assert process.stdin is not None
         process.stdin.close()
     with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(FAREWELL_S)
+        process.wait(patience)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)  # its whole session: what it started may outlive it
     process.wait()
@@ -151,14 +153,14 @@ class EnginePlayer:
                     self._engine = self._start()
                 chosen.append(self._ask(self._engine, state))
             except EngineFailure as failure:
-                self.close()
+                self.close(patience=0)
                 sentence = f"{self.name} {failure}, at ply {state.move_number()}"
                 raise PlayerError(sentence, index, chosen) from failure
         return chosen
 
-    def close(self) -> None:
+    def close(self, patience: float = FAREWELL_S) -> None:
         if self._engine is not None:
-            self._engine.close()
+            self._engine.close(patience)
             self._engine = None
 
     def _start(self) -> EngineProcess:
@@ -166,7 +168,7 @@ class EnginePlayer:
         try:
             self._greet(engine)
         except BaseException:
-            engine.close()
+            engine.close(patience=0)
             raise
         return engine
 

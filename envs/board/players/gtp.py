@@ -21,36 +21,41 @@ def gnugo_command(level: int, seed: int) -> list[str]:
 
 
 class GtpPlayer(EnginePlayer):
-    """A GTP engine for go, given `timeout` seconds a command. It is told only the moves that it does not know yet.
+    """A GTP engine for go. It is told only the moves that it does not know yet.
+
+    It has failed when a command takes `timeout` seconds, or one of the first commands `start_timeout`.
 
     Raises:
         EnvError: the game is not go without handicap, or the engine is missing, does not start or refuses the board.
     """
 
-    def __init__(self, game: pyspiel.Game, command: Sequence[str], name: str, timeout: float = 60.0) -> None:
+    def __init__(
+        self, game: pyspiel.Game, command: Sequence[str], name: str, timeout: float = 60.0, start_timeout: float = 10.0
+    ) -> None:
         parameters = game.get_parameters()
         if game.get_type().short_name != "go" or parameters["handicap"]:
             raise EnvError(f"{name} plays go without handicap, not {game}")
         self._setup = [f"boardsize {parameters['board_size']}", "clear_board", f"komi {parameters['komi']}"]
         self._timeout = timeout
+        self._start_timeout = start_timeout
         self._known: list[str] = []  # the moves on the engine's board
         super().__init__(name, command)
 
     def _greet(self, engine: EngineProcess) -> None:
         self._known = []
         for command in self._setup:
-            self._command_engine(engine, command)
+            self.ask(engine, command, self._start_timeout)
 
     def _ask(self, engine: EngineProcess, state: pyspiel.State) -> int:
-        moves = [_move(state, made.player, made.action) for made in state.full_history()]
+        moves = [move_text(state, made.player, made.action) for made in state.full_history()]
         if moves[: len(self._known)] != self._known:
             self._greet(engine)
         for move in moves[len(self._known) :]:
-            self._command_engine(engine, f"play {move}")
+            self.ask(engine, f"play {move}", self._timeout)
         mover = state.current_player()
-        actions = {_move(state, mover, action): action for action in state.legal_actions()}
+        actions: dict[str, int] = {move_text(state, mover, action): action for action in state.legal_actions()}
         color = next(iter(actions)).split()[0]
-        answer = self._command_engine(engine, f"genmove {color}")
+        answer = self.ask(engine, f"genmove {color}", self._timeout)
         move = f"{color} {answer.lower()}"
         if answer.lower() == "resign":
             raise EngineFailure("resigned")
@@ -59,10 +64,15 @@ class GtpPlayer(EnginePlayer):
         self._known = [*moves, move]
         return actions[move]
 
-    def _command_engine(self, engine: EngineProcess, command: str) -> str:
-        """The answer to one command: `= text` and an empty line."""
+    @staticmethod
+    def ask(engine: EngineProcess, command: str, timeout: float) -> str:
+        """The answer to one command: `= text` and an empty line.
+
+        Raises:
+            EngineFailure: the engine refuses, ends, answers something else or takes too long.
+        """
         engine.send(command)
-        deadline = time.monotonic() + self._timeout
+        deadline = time.monotonic() + timeout
         while not (line := engine.read(deadline, command).strip()):
             pass
         answer = line
@@ -75,10 +85,10 @@ class GtpPlayer(EnginePlayer):
         return answer.lstrip("=").strip()
 
 
-def _move(state: pyspiel.State, player: int, action: int) -> str:
+def move_text(state: pyspiel.State, player: int, action: int) -> str:
     """`black d4` or `white pass`: both name columns by letters without i and rows from the bottom."""
     color, vertex = state.action_to_string(player, action).split()
     return f"{COLORS[color]} {vertex.lower()}"
 
 
-__all__ = ["GtpPlayer", "gnugo_command"]
+__all__ = ["GtpPlayer", "gnugo_command", "move_text"]

@@ -10,7 +10,7 @@ import pyspiel
 
 from triathlon.envs.board.player import Player
 from triathlon.envs.board.players.gtp import GtpPlayer, gnugo_command
-from triathlon.envs.board.players.reversi import ReversiPlayer
+from triathlon.envs.board.players.reversi import COUNTS, ReversiPlayer
 from triathlon.envs.board.players.rules import GreedyPlayer, RandomPlayer
 from triathlon.envs.board.players.search import MctsPlayer, MinimaxPlayer, PerfectPlayer
 from triathlon.envs.board.players.uci import UciPlayer
@@ -39,9 +39,10 @@ def make_player(name: str, game: pyspiel.Game, rng: np.random.Generator) -> Play
     """The player that `name` means, for games of `game`; it draws from `rng` alone (engines have their own chance).
 
     `random`; `greedy`; `mcts:S` open_spiel's search with S simulations a move; `minimax:D` alpha-beta to D plies;
-    `perfect` for small games; `rust-reversi:D` for othello; `stockfish:L` (0–20), `fairy-stockfish:L` (-20–20, chess and
-    breakthrough) and `gnugo:L` (1–10) at skill level L; `uci:COMMAND` and `gtp:COMMAND` for any other engine.
-    UCI engines think 50 ms a move, or as many as a third part says: `stockfish:0:200`.
+    `perfect` for small games; `rust-reversi:D` for othello; at skill level L `stockfish:L` (0–20) for chess,
+    `fairy-stockfish:L` (-20–20) for chess and breakthrough, `gnugo:L` (1–10) for go; any other engine by
+    `uci:COMMAND` or `gtp:COMMAND`. A third part says how many milliseconds a UCI engine thinks a move instead of 50
+    (`stockfish:0:200`), and what rust-reversi counts instead of discs (`rust-reversi:3:squares` or `:mobility`).
 
     Raises:
         EnvError: nothing has that name, the player cannot play this game, or what it needs is not installed.
@@ -95,7 +96,12 @@ def _perfect(name: str, argument: str, game: pyspiel.Game, rng: np.random.Genera
 
 
 def _reversi(name: str, argument: str, game: pyspiel.Game, rng: np.random.Generator) -> Player:
-    return ReversiPlayer(game, _whole(name, argument, "depth in plies", 1, 60), name)
+    depth, _, counts = argument.partition(":")
+    if (counts or "discs") not in COUNTS:
+        raise EnvError(
+            f"player {name!r}: it counts {', '.join(COUNTS)}, as in rust-reversi:3:squares; found {counts!r}"
+        )
+    return ReversiPlayer(game, _whole(name, depth, "depth in plies", 1, 60), counts or "discs", name)
 
 
 def _stockfish(name: str, argument: str, game: pyspiel.Game, rng: np.random.Generator) -> Player:

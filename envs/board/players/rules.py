@@ -28,7 +28,7 @@ class RandomPlayer:
 
 
 class GreedyPlayer:
-    """Wins at once where it can; else moves at random among what does not let the other side win at once; else at random.
+    """Wins at once where it can; else draws a move that does not let the other side win at once; else any move.
 
     For games without hidden information: it looks at the positions after its moves.
     """

@@ -97,7 +97,7 @@ def _alpha_beta(state: pyspiel.State, player: int, depth: int, alpha: float, bet
 class PerfectPlayer:
     """Plays a small game by its exact solution, random among the moves that keep the best result.
 
-    It does not prefer sooner wins. Solving takes seconds; games of more than a few million positions are refused.
+    It does not prefer sooner wins. Solving takes seconds; games of more than a million positions are refused.
     """
 
     def __init__(self, game: pyspiel.Game, rng: np.random.Generator, name: str = "perfect") -> None:

@@ -13,11 +13,11 @@ import pyspiel
 from triathlon.envs.board.players.engine import EngineFailure, EnginePlayer, EngineProcess
 from triathlon.envs.errors import EnvError
 
-GREETING_S = 10.0
-
 
 class UciPlayer(EnginePlayer):
-    """A UCI engine that thinks `move_time` seconds a move and is given `timeout` seconds more.
+    """A UCI engine that thinks `move_time` seconds a move.
+
+    It has failed when it takes `timeout` seconds longer than that, or `start_timeout` to start.
 
     Raises:
         EnvError: the game is neither chess nor breakthrough on 8×8, or the engine is missing, does not start or does
@@ -32,10 +32,12 @@ class UciPlayer(EnginePlayer):
         move_time: float = 0.05,
         options: Mapping[str, str] | None = None,
         timeout: float = 10.0,
+        start_timeout: float = 10.0,
     ) -> None:
         self._game = game.get_type().short_name
         self._move_time = move_time
         self._timeout = timeout
+        self._start_timeout = start_timeout
         self._options = dict(options or {})
         parameters = game.get_parameters()
         if self._game == "breakthrough":
@@ -46,7 +48,7 @@ class UciPlayer(EnginePlayer):
         super().__init__(name, command)
 
     def _greet(self, engine: EngineProcess) -> None:
-        deadline = time.monotonic() + GREETING_S
+        deadline = time.monotonic() + self._start_timeout
         engine.send("uci")
         offered: dict[str, str] = {}
         while (line := engine.read(deadline, "uci").strip()) != "uciok":
@@ -66,7 +68,7 @@ class UciPlayer(EnginePlayer):
             pass
 
     def _ask(self, engine: EngineProcess, state: pyspiel.State) -> int:
-        start, moves, actions = (_chess if self._game == "chess" else _breakthrough)(state)
+        start, moves, actions = (chess_moves if self._game == "chess" else breakthrough_moves)(state)
         engine.send(f"position {start}" + (f" moves {' '.join(moves)}" if moves else ""))
         question = f"go movetime {round(1_000 * self._move_time)}"
         engine.send(question)
@@ -79,15 +81,15 @@ class UciPlayer(EnginePlayer):
         return actions[answer]
 
 
-def _chess(state: pyspiel.State) -> tuple[str, list[str], dict[str, int]]:
+def chess_moves(state: pyspiel.State) -> tuple[str, list[str], dict[str, int]]:
     """The start, the moves since then, and the actions by their move, in UCI's long algebraic notation."""
     board = state.board()
     actions = {pyspiel.chess.action_to_move(action, board).to_lan(): action for action in state.legal_actions()}
     return f"fen {state.start_fen()}", [move.to_lan() for move in state.moves_history()], actions
 
 
-def _breakthrough(state: pyspiel.State) -> tuple[str, list[str], dict[str, int]]:
-    """As `_chess`. open_spiel's first player starts on ranks 7 and 8 and moves down; fairy-stockfish's moves up."""
+def breakthrough_moves(state: pyspiel.State) -> tuple[str, list[str], dict[str, int]]:
+    """As `chess_moves`. open_spiel's first player moves down from ranks 7 and 8, fairy-stockfish's moves up."""
 
     def flipped(player: int, action: int) -> str:
         file, rank, to_file, to_rank = state.action_to_string(player, action)[:4]
@@ -102,4 +104,4 @@ def _is_8x8(parameters: Mapping[str, object]) -> bool:
     return parameters.get("rows") == 8 and parameters.get("columns") == 8
 
 
-__all__ = ["UciPlayer"]
+__all__ = ["UciPlayer", "breakthrough_moves", "chess_moves"]
