@@ -200,7 +200,7 @@ def _oware(game: Any) -> Layout:
 SEEN_BY_MOVER = _stones((0, 1, 2), (0, 1, 2))  # open_spiel itself puts own stones first
 
 LAYOUTS: dict[str, Callable[[Any], Layout | None]] = {
-    "amazons": _stones((2, 1, 3, 0), (1, 2, 3, 0)),
+    "amazons": _stones((2, 1, 3, 0), (1, 2, 3, 0), glyphs=""),  # arrows would not be drawn
     "antichess": _chess,
     "backgammon": _backgammon,
     "breakthrough": _breakthrough,
