@@ -27,25 +27,32 @@ import torch
 
 from triathlon.envs import EnvConfig
 
+CPU = torch.device("cpu")
 ALL_THREADS = torch.get_num_threads()
 THREADS: int | None = None  # `--threads`
 Training = Callable[[int], float]  # trains for about so many environment steps; gives steps per second
 
 
-def ours(agent: Any, backbone: Any, env: EnvConfig, losses: list[float] | None = None) -> Training:
+def ours(
+    agent: Any,
+    backbone: Any,
+    env: EnvConfig,
+    losses: list[float] | None = None,
+    device: torch.device = CPU,
+) -> Training:
     """A training of this project that goes on where it stopped; `losses` gets the loss of each update."""
     from triathlon.agents.registry import make_learner
-    from triathlon.envs import make_envs
+    from triathlon.envs.make import make_groups
     from triathlon.training.collector import Collector
     from triathlon.training.config import Experiment
     from triathlon.training.machine import default_threads
     from triathlon.training.task import make_task
 
-    envs = make_envs(env)
+    groups = make_groups(env)
     experiment = Experiment(env, agent, total_steps=10_000_000, backbone=backbone)
-    task = make_task(experiment, envs, torch.device("cpu"), np.random.SeedSequence(1))
+    task = make_task(experiment, groups[0], device, np.random.SeedSequence(1))
     learner = make_learner(agent, backbone, task)
-    collector = Collector(envs, learner.policy, 1, learner.state_period)
+    collector = Collector(groups, learner.policy, 1, learner.state_period)
 
     def train(num_steps: int) -> float:
         torch.set_num_threads(THREADS or default_threads(learner.policy, task))
@@ -56,6 +63,8 @@ def ours(agent: Any, backbone: Any, env: EnvConfig, losses: list[float] | None =
             if losses is not None and "loss" in metrics:
                 losses.append(float(metrics["loss"]))
             done += segment.num_steps
+        if device.type == "cuda":
+            torch.cuda.synchronize()
         return done / (time.perf_counter() - start)
 
     return train

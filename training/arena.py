@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice
-from typing import Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import numpy as np
-import pyspiel
 from numpy.typing import NDArray
 
 from triathlon.envs.board.player import Player, PlayerError, choose_all
 from triathlon.training.errors import RunError
 from triathlon.training.ratings import Rating, Tally, elo_ratings
+
+if TYPE_CHECKING:
+    import pyspiel
 
 Openings: TypeAlias = Literal["none", "random"]
 
@@ -242,7 +244,7 @@ def play_round_robin(
 
 def _check(game: pyspiel.Game, num_games: int, openings: str, opening_plies: int, num_tables: int) -> None:
     kind = game.get_type()
-    if game.num_players() != 2 or kind.dynamics != pyspiel.GameType.Dynamics.SEQUENTIAL:
+    if game.num_players() != 2 or kind.dynamics != kind.Dynamics.SEQUENTIAL:
         raise RunError(f"a match needs a game of two players who move in turn, found {game}")
     if num_games < 2 or num_games % 2:
         raise RunError(f"num_games must be even and at least 2, so that sides are swapped, found {num_games}")

@@ -74,7 +74,8 @@ class Experiment:
     )
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
-        "what convolutions and patches compute in; auto: bfloat16 for pictures of 64 x 64, where the hardware can",
+        "what convolutions and patches compute in; auto: bfloat16 for pictures of 64 x 64, where the hardware can, and "
+        "TF32 for all else on a GPU",
     ] = "auto"
     num_threads: Annotated[int | None, Gt(0), "CPU threads of PyTorch; null: chosen for the network's size"] = None
     name: Annotated[str | None, MinLen(1), "name of the run folder; null: agent, backbone, seed and time"] = None

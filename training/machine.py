@@ -37,6 +37,12 @@ def pick_precision(precision: str, device: torch.device, observation_space: gym.
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
 
 
+def allow_tf32(precision: str, device: torch.device) -> None:
+    """Let a GPU round the factors of float32 products to ten bits (TF32) where the precision is left to `auto`."""
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high" if precision == "auto" else "highest")
+
+
 def has_bfloat16(device: torch.device) -> bool:
     """Does the device compute in bfloat16 itself, instead of imitating it?"""
     if device.type == "cuda":

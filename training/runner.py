@@ -27,7 +27,7 @@ from triathlon.training.errors import RunError
 from triathlon.training.evaluate import CHOOSING_SEED, evaluate
 from triathlon.training.judging import Result, judge, scores
 from triathlon.training.logger import Logger
-from triathlon.training.machine import pick_device, set_threads, start_with_one_thread
+from triathlon.training.machine import allow_tf32, pick_device, set_threads, start_with_one_thread
 from triathlon.training.memory import announce_replay
 from triathlon.training.progress import Progress
 from triathlon.training.restoring import load_checkpoint, restore_learner
@@ -43,6 +43,7 @@ class Run:
         seeds = np.random.SeedSequence(experiment.seed).spawn(3)
         self._env_seeds = np.random.default_rng(seeds[0])
         self.device = pick_device(experiment.device)
+        allow_tf32(experiment.precision, self.device)
         self.envs = make_groups(experiment.env)
         self.eval_envs: VectorEnv[Any, Any, Any] | None = None
         try:
