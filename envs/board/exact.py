@@ -12,16 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import pyspiel
 from numpy.typing import NDArray
 
+from triathlon.envs.board.games import is_perfect, spiel
 from triathlon.envs.board.player import Player
 from triathlon.envs.errors import EnvError
 
-BoardPolicy: TypeAlias = Callable[[Sequence[pyspiel.State]], NDArray[np.floating]]
+if TYPE_CHECKING:
+    import pyspiel
+
+BoardPolicy: TypeAlias = "Callable[[Sequence[pyspiel.State]], NDArray[np.floating]]"
 
 REPETITION_RULES = ("checkers", "chess", "go")  # what ends these games depends on earlier positions
 
@@ -210,7 +213,7 @@ def nash_conv(game: pyspiel.Game, policy: BoardPolicy) -> float:
         name: [(action, float(row[action])) for action in state.legal_actions()]
         for (name, state), row in zip(known.items(), probs, strict=True)
     }
-    return float(pyspiel.nash_conv(game, table))
+    return float(spiel().nash_conv(game, table))
 
 
 def checked_probs(policy: BoardPolicy, states: Sequence[pyspiel.State], game: pyspiel.Game) -> NDArray[np.float64]:
@@ -251,10 +254,10 @@ def refuse_unsolvable(game: pyspiel.Game) -> None:
     kind = game.get_type()
     wants = {
         "two players": game.num_players() == 2,
-        "a zero sum": kind.utility == pyspiel.GameType.Utility.ZERO_SUM,
-        "no chance": kind.chance_mode == pyspiel.GameType.ChanceMode.DETERMINISTIC,
-        "nothing hidden": kind.information == pyspiel.GameType.Information.PERFECT_INFORMATION,
-        "one side to move at a time": kind.dynamics == pyspiel.GameType.Dynamics.SEQUENTIAL,
+        "a zero sum": kind.utility == kind.Utility.ZERO_SUM,
+        "no chance": kind.chance_mode == kind.ChanceMode.DETERMINISTIC,
+        "nothing hidden": is_perfect(kind),
+        "one side to move at a time": kind.dynamics == kind.Dynamics.SEQUENTIAL,
         "no rule on repeated positions": kind.short_name not in REPETITION_RULES,
     }
     if missing := [name for name, holds in wants.items() if not holds]:

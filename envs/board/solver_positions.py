@@ -8,13 +8,17 @@ from __future__ import annotations
 import importlib.resources
 import json
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyspiel
 from numpy.typing import NDArray
 
 from triathlon.envs.board.exact import BoardPolicy, checked_probs
+from triathlon.envs.board.games import load_game, parameters_of
 from triathlon.envs.errors import EnvError
+
+if TYPE_CHECKING:
+    import pyspiel
 
 FILE = "connect_four_positions.json"
 STANDARD = {"rows": 6, "columns": 7, "x_in_row": 4}
@@ -36,8 +40,8 @@ class SolverPositions:
         Raises:
             EnvError: the game is not connect four on 6×7.
         """
-        game = pyspiel.load_game("connect_four") if game is None else game
-        parameters = game.get_parameters()
+        game = load_game("connect_four") if game is None else game
+        parameters = parameters_of(game)
         if game.get_type().short_name != "connect_four" or any(parameters[k] != v for k, v in STANDARD.items()):
             raise EnvError(f"the solver's positions are of connect four on 6 rows and 7 columns, not of {game}")
         text = importlib.resources.files("triathlon.envs.board").joinpath("data", FILE).read_text(encoding="utf-8")

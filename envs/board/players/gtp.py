@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import pyspiel
-
+from triathlon.envs.board.games import parameters_of
 from triathlon.envs.board.players.engine import EngineFailure, EnginePlayer, EngineProcess
 from triathlon.envs.errors import EnvError
+
+if TYPE_CHECKING:
+    import pyspiel
 
 COLORS = {"B": "black", "W": "white"}
 
@@ -32,7 +35,7 @@ class GtpPlayer(EnginePlayer):
     def __init__(
         self, game: pyspiel.Game, command: Sequence[str], name: str, timeout: float = 60.0, start_timeout: float = 10.0
     ) -> None:
-        parameters = game.get_parameters()
+        parameters = parameters_of(game)
         if game.get_type().short_name != "go" or parameters["handicap"]:
             raise EnvError(f"{name} plays go without handicap, not {game}")
         self._setup = [f"boardsize {parameters['board_size']}", "clear_board", f"komi {parameters['komi']}"]

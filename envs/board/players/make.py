@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import pyspiel
 
+from triathlon.envs.board.games import is_perfect
 from triathlon.envs.board.player import Player
 from triathlon.envs.board.players.gtp import GtpPlayer, gnugo_command
 from triathlon.envs.board.players.reversi import COUNTS, ReversiPlayer
@@ -17,7 +18,10 @@ from triathlon.envs.board.players.uci import UciPlayer
 from triathlon.envs.errors import EnvError
 from triathlon.envs.lookup import nearest
 
-Maker = Callable[[str, str, pyspiel.Game, np.random.Generator], Player]
+if TYPE_CHECKING:
+    import pyspiel
+
+Maker: TypeAlias = "Callable[[str, str, pyspiel.Game, np.random.Generator], Player]"
 
 # An example of each kind, for messages and help.
 PLAYERS = {
@@ -86,7 +90,8 @@ def _mcts(name: str, argument: str, game: pyspiel.Game, rng: np.random.Generator
 
 def _minimax(name: str, argument: str, game: pyspiel.Game, rng: np.random.Generator) -> Player:
     _refuse_hidden(name, game)
-    if game.get_type().chance_mode != pyspiel.GameType.ChanceMode.DETERMINISTIC:
+    kind = game.get_type()
+    if kind.chance_mode != kind.ChanceMode.DETERMINISTIC:
         raise EnvError(f"{name} cannot play {game}: it searches games without chance; mcts:1000 can")
     return MinimaxPlayer(_whole(name, argument, "depth in plies", 1, 1_000), rng, name)
 
@@ -137,7 +142,7 @@ def _command(name: str, argument: str) -> list[str]:
 
 
 def _refuse_hidden(name: str, game: pyspiel.Game) -> None:
-    if game.get_type().information != pyspiel.GameType.Information.PERFECT_INFORMATION:
+    if not is_perfect(game.get_type()):
         raise EnvError(f"{name} cannot play {game}: it would see the other side's cards; random can")
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyspiel
 
 from triathlon.envs.board.exact import GameGraph
+from triathlon.envs.board.games import spiel
+
+if TYPE_CHECKING:
+    import pyspiel
 
 SOONER = 0.99  # what a win is worth a ply later: of two wins the sooner is played, of two losses the later
 MCTS_MEMORY_MB = 1_000  # at a thousand simulations a few megabytes are used
@@ -24,6 +28,7 @@ class MctsPlayer:
         self, game: pyspiel.Game, num_simulations: int, rng: np.random.Generator, name: str | None = None
     ) -> None:
         self.name = name or f"mcts:{num_simulations}"
+        pyspiel = spiel(self.name)
         rollouts = pyspiel.RandomRolloutEvaluator(n_rollouts=1, seed=int(rng.integers(2**31)))
         self._bot = pyspiel.MCTSBot(
             game,

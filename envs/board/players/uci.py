@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import pyspiel
-
+from triathlon.envs.board.games import parameters_of, spiel
 from triathlon.envs.board.players.engine import EngineFailure, EnginePlayer, EngineProcess
 from triathlon.envs.errors import EnvError
+
+if TYPE_CHECKING:
+    import pyspiel
 
 
 class UciPlayer(EnginePlayer):
@@ -39,7 +42,7 @@ class UciPlayer(EnginePlayer):
         self._timeout = timeout
         self._start_timeout = start_timeout
         self._options = dict(options or {})
-        parameters = game.get_parameters()
+        parameters = parameters_of(game)
         if self._game == "breakthrough":
             self._options["UCI_Variant"] = "breakthrough"
         standard = {"chess": parameters.get("chess960") is False, "breakthrough": _is_8x8(parameters)}
@@ -83,8 +86,8 @@ class UciPlayer(EnginePlayer):
 
 def chess_moves(state: pyspiel.State) -> tuple[str, list[str], dict[str, int]]:
     """The start, the moves since then, and the actions by their move, in UCI's long algebraic notation."""
-    board = state.board()
-    actions = {pyspiel.chess.action_to_move(action, board).to_lan(): action for action in state.legal_actions()}
+    action_to_move, board = spiel().chess.action_to_move, state.board()
+    actions = {action_to_move(action, board).to_lan(): action for action in state.legal_actions()}
     return f"fen {state.start_fen()}", [move.to_lan() for move in state.moves_history()], actions
 
 
