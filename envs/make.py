@@ -57,11 +57,10 @@ class EnvConfig:
     ] = None
     wrappers: Annotated[tuple[str, ...], "module:Class of each gymnasium.Wrapper, innermost first"] = ()
     atari: Annotated[AtariConfig | None, "the protocol of an Atari game; null for everything else"] = None
-
     board: Annotated[BoardConfig | None, "the variant of a board game, its openings and opponent; else null"] = None
 
     def __post_init__(self) -> None:
-        if self.num_groups > self.num_envs:
+        if self.num_groups > max(self.num_envs, 1):
             raise EnvError(
                 f"num_groups is {self.num_groups}, but there are only {self.num_envs} environments (num_envs)"
             )
