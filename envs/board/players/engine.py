@@ -126,6 +126,7 @@ def _end(process: subprocess.Popen[bytes], patience: float) -> None:
         process.wait(patience)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)  # its whole session: what it started may outlive it
+    process.kill()  # where the system does not let us end a session
     process.wait()
 
 
