@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from triathlon.agents.agent import Decision
 from triathlon.agents.network_policy import NetworkPolicy
 from triathlon.networks.backbone import Obs, State
-from triathlon.networks.distributions import ActionDistribution
+from triathlon.networks.distributions import ActionDistribution, Categorical
+from triathlon.networks.errors import SettingError
 from triathlon.networks.heads import ValueHead
 from triathlon.networks.normalization import ObsNorm
 from triathlon.networks.policy_heads import StdKind, make_policy_head
@@ -94,6 +95,8 @@ class ActorCritic(nn.Module):
 class ActorCriticPolicy(NetworkPolicy):
     """Acts with an `ActorCritic`: samples, or takes the mode when asked to be deterministic."""
 
+    network: ActorCritic
+
     def __init__(
         self,
         network: ActorCritic,
@@ -102,7 +105,6 @@ class ActorCriticPolicy(NetworkPolicy):
         cuda_graphs: bool = False,
     ) -> None:
         super().__init__(network, generator, cuda_graphs)
-        self.network = network
         self._action_space = action_space
         self._start = getattr(action_space, "start", None)  # Discrete and MultiDiscrete may count from elsewhere than 0
 
@@ -126,6 +128,19 @@ class ActorCriticPolicy(NetworkPolicy):
         # The learner makes log-probabilities of them, of all rows at once: cheaper than here, row by row.
         extras = {name: parameter[0] for name, parameter in distribution.parameters().items()}
         return distribution.sample(self.generator)[0], state, extras
+
+    @torch.inference_mode()
+    def assess(self, obs: Obs, state: State, is_first: Tensor, legal: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Probabilities `[B, A]` and values `[B]`.
+
+        Raises:
+            SettingError: the actions are not one choice out of A.
+        """
+        obs, is_first, legal = self._as_rows(obs, is_first, legal)
+        distribution, value, _ = self.network(obs, state, is_first, legal)
+        if not isinstance(distribution, Categorical):
+            raise SettingError(f"a search needs a Discrete action space, and this policy's is {self._action_space}")
+        return distribution.log_probs.exp()[0], value[0]
 
     def env_action(self, action: np.ndarray) -> np.ndarray:
         space = self._action_space

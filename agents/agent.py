@@ -45,6 +45,14 @@ class Policy(Protocol):
         """Choose actions for `obs [B, *obs]`, `is_first [B]`, `legal [B, A]`; no gradients are recorded."""
         ...
 
+    def twin(self, generator: torch.Generator) -> Policy:
+        """A copy that learns nothing: with weights of its own, and drawing from `generator`."""
+        ...
+
+    def assess(self, obs: Obs, state: State, is_first: Tensor, legal: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What a search asks: how likely each of A single actions is, `[B, A]`, and what the rows are worth, `[B]`."""
+        ...
+
     def env_action(self, action: np.ndarray) -> np.ndarray:
         """The action as the environment's action space wants it (clipped, offset or unravelled)."""
         ...

@@ -5,8 +5,9 @@ B environments, A actions, P numbers of a policy.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -24,10 +25,18 @@ class NetworkPolicy:
     """
 
     def __init__(self, network: torch.nn.Module, generator: torch.Generator, cuda_graphs: bool = False) -> None:
-        self.generator = generator
+        self.network, self.generator = network, generator
         self._explore: Callable[..., Any] = CudaGraph(self._draw, [generator]) if cuda_graphs else self._draw
         self._device = device_of(network)
         self._tensors = [*network.parameters(), *network.buffers()]
+
+    def twin(self, generator: torch.Generator) -> Self:
+        """A copy that learns nothing: with weights of its own, and drawing from `generator`."""
+        other = copy.copy(self)
+        other.network = copy.deepcopy(self.network).requires_grad_(False)
+        other.generator, other._explore = generator, other._draw
+        other._tensors = [*other.network.parameters(), *other.network.buffers()]
+        return other
 
     def _draw(self, *inputs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} must define _draw")

@@ -20,6 +20,8 @@ from triathlon.networks.heads import QHeadConfig, Quantiles, make_q_head
 from triathlon.networks.normalization import ObsNorm
 from triathlon.networks.registry import BackboneConfig, make_backbone
 
+PRIOR_TEMPERATURE = 0.1  # in returns: how far apart values are that count as clearly better to a search
+
 
 class QNetwork(nn.Module):
     """A backbone with a head that values each action, by its expected return or by the distribution of it."""
@@ -62,11 +64,13 @@ class QNetwork(nn.Module):
 class EpsilonGreedyPolicy(NetworkPolicy):
     """Takes the action of highest value, with probability `epsilon` any legal one. Noisy heads draw anew each row."""
 
+    network: QNetwork
+
     def __init__(
         self, network: QNetwork, actions: JointActions, generator: torch.Generator, cuda_graphs: bool = False
     ) -> None:
         super().__init__(network, generator, cuda_graphs)
-        self.network, self.actions = network, actions
+        self.actions = actions
         self.epsilon = 0.0
         self._threshold = torch.zeros((), device=self._device)  # epsilon where recorded kernels find it
 
@@ -107,6 +111,17 @@ class EpsilonGreedyPolicy(NetworkPolicy):
             lots = torch.rand(legal.shape, generator=generator, device=self._device)
             other = lots.masked_fill_(~legal, -1.0).argmax(-1)
         return torch.where(explore, other, action)
+
+    @torch.inference_mode()
+    def assess(self, obs: Obs, state: State, is_first: Tensor, legal: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Probabilities `[B, A]`, a softmax of the values of actions, and the greatest of these, `[B]`."""
+        obs, is_first, legal = self._as_rows(obs, is_first, None if legal is None else self.actions.legal(legal))
+        features, _ = self.network.features(obs, state, is_first)
+        head = self.network.head
+        head.eval()
+        values = head.q_values(features, legal)[0]
+        head.train()
+        return torch.softmax(values / PRIOR_TEMPERATURE, -1), values.amax(-1)
 
     def env_action(self, action: np.ndarray) -> np.ndarray:
         return self.actions.to_env(action)

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     experiment, deterministic = folder.experiment(), not options.stochastic
     policy = load_policy(checkpoint, experiment)
-    envs = make_envs(experiment.env, min(options.episodes, JUDGING_ENVS))
+    envs = make_envs(experiment.judging_env, min(options.episodes, JUDGING_ENVS))
     try:
         played = evaluate(policy, envs, options.episodes, seed, deterministic)
     finally:

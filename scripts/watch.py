@@ -34,9 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     experiment, deterministic = folder.experiment(), not options.stochastic
     policy = load_policy(checkpoint, experiment)
     if options.out is None:
-        played = _show(policy, experiment.env, options.episodes, seed, deterministic)
+        played = _show(policy, experiment.judging_env, options.episodes, seed, deterministic)
     else:
-        played = _film(policy, experiment.env, options.episodes, seed, deterministic, options.out)
+        played = _film(policy, experiment.judging_env, options.episodes, seed, deterministic, options.out)
         print(f"Video:  {options.out}")
     print(f"Return: {', '.join(f'{value:.1f}' for value in played.returns)}")
     return 0

@@ -17,11 +17,13 @@ from annotated_types import Ge, Gt, MinLen
 
 from triathlon.agents import registry as agents
 from triathlon.agents.registry import AgentConfig
+from triathlon.envs.errors import EnvError
 from triathlon.envs.make import EnvConfig
 from triathlon.networks import registry as networks
 from triathlon.networks.registry import BackboneConfig
 from triathlon.training import schema, yaml_text
 from triathlon.training.errors import RunError
+from triathlon.training.self_play_config import SelfPlayConfig, judged
 from triathlon.training.shipped import shipped as shipped_files
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
@@ -81,8 +83,27 @@ class Experiment:
     name: Annotated[str | None, MinLen(1), "name of the run folder; null: agent, backbone, seed and time"] = None
     root: Annotated[str, MinLen(1), "folder that run folders are made in"] = "runs"
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    self_play: Annotated[SelfPlayConfig | None, "opponents and judges of a board game; null for everything else"] = None
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
+
+    def __post_init__(self) -> None:
+        if self.env.board is not None and self.self_play is None:
+            object.__setattr__(self, "self_play", SelfPlayConfig())
+        if self.env.board is None and self.self_play is not None:
+            raise EnvError(
+                f"self_play is read for board games only (ids that begin with board/), not for {self.env.id}"
+            )
+        if self.env.board is not None and self.env.board.opponent and self.self_play and self.self_play.pool_share:
+            raise EnvError(
+                f"env.board.opponent is {self.env.board.opponent}, who plays every game, and self_play.pool_share is "
+                f"{self.self_play.pool_share}; leave out one of them"
+            )
+
+    @property
+    def judging_env(self) -> EnvConfig:
+        """The environments that the agent is evaluated in: the same, but board games are against the judge."""
+        return judged(self.env, self.self_play)
 
 
 def load(config: str | Path, overrides: Sequence[str] = ()) -> Experiment:

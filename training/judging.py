@@ -59,7 +59,7 @@ def judge(
         restore_learner(learner, load_checkpoint(best, experiment), best)
     metrics: dict[str, float] = {}
     if config.final_episodes:
-        with closing(make_envs(experiment.env, min(config.final_episodes, JUDGING_ENVS))) as envs:
+        with closing(make_envs(experiment.judging_env, min(config.final_episodes, JUDGING_ENVS))) as envs:
             played = evaluate(learner.policy, envs, config.final_episodes, JUDGING_SEED, config.deterministic)
         result.returns = played.returns
         metrics = scores("eval/final_mean_reward", "eval/final_human_normalized", played.returns, experiment.env.id)
@@ -78,7 +78,7 @@ def _film(result: Result, experiment: Experiment, folder: Path, learner: Learner
     """
     path = folder / "videos" / "final.mp4"
     try:
-        with closing(make_envs(experiment.env, 1, render=True)) as envs:
+        with closing(make_envs(experiment.judging_env, 1, render=True)) as envs:
             fps = video.frames_per_second(envs.metadata)
             small = video.Thumbnails(fps)
             with video.record(path, fps) as large:

@@ -31,6 +31,7 @@ from triathlon.training.machine import allow_tf32, pick_device, set_threads, sta
 from triathlon.training.memory import announce_replay
 from triathlon.training.progress import Progress
 from triathlon.training.restoring import load_checkpoint, restore_learner
+from triathlon.training.sides import make_sides
 from triathlon.training.stopwatch import REST, shares
 from triathlon.training.task import make_task
 
@@ -60,6 +61,7 @@ class Run:
         self.learner = make_learner(experiment.agent, experiment.backbone, self.task)
         set_threads(experiment.num_threads, self.learner.policy, self.task)
         announce_replay(self.learner, self.task)
+        self.sides = make_sides(experiment, self.envs, self.learner.policy)
         self.collector = Collector(self.envs, self.learner.policy, self._next_env_seed(), self.learner.state_period)
         self.num_steps, self.best_score, self.seconds = 0, -np.inf, 0.0
         self.recent: deque[Episode] = deque(maxlen=100)
@@ -94,6 +96,7 @@ class Run:
             if is_compiling:
                 progress.say("The first update compiles the gradient step; PyTorch keeps it for the next run.")
             while self.num_steps < experiment.total_steps and not self._interrupted:
+                self.sides.before_rollout(self.num_steps)
                 segment = self.collector.collect(learner.num_rows)
                 metrics = learner.update(segment)
                 if is_compiling and learner.step.compile_seconds is not None:
@@ -135,6 +138,7 @@ class Run:
             if self.eval_envs is not None:
                 stack.callback(self.eval_envs.close)
             stack.callback(self.logger.close)
+            stack.callback(self.sides.close)
             stack.callback(self.collector.close)  # the last to be called back is called first
 
     # --- what is written down -----------------------------------------------------------------------------------------
@@ -164,17 +168,20 @@ class Run:
         share = shares(self.collector.stopwatch.seconds, self._timed)
         self._timed = self.collector.stopwatch.seconds.copy()
         scalars |= {f"time/share_{phase}": share[phase] for phase in ("stepping", "acting", "learning")}
-        self.logger.scalars(scalars, self.num_steps)
+        self.logger.scalars(scalars | self.sides.metrics(), self.num_steps)
         self.logger.histogram("rollout/actions", segment.action[:-1].numpy(), self.num_steps)
 
     def _evaluate(self) -> None:
         config, self._evaluated_at = self.experiment.evaluation, self.num_steps
         if self.eval_envs is None:
-            self.eval_envs = make_envs(self.experiment.env, min(config.num_envs, config.num_episodes))
+            self.eval_envs = make_envs(self.experiment.judging_env, min(config.num_envs, config.num_episodes))
         played = evaluate(self.learner.policy, self.eval_envs, config.num_episodes, CHOOSING_SEED, config.deterministic)
         found = scores("eval/mean_reward", "eval/human_normalized", played.returns, self.experiment.env.id)
-        self.logger.scalars(found | {"eval/mean_ep_length": float(np.mean(played.lengths))}, self.num_steps)
-        if (score := found["eval/mean_reward"]) >= self.best_score:
+        found |= {"eval/mean_ep_length": float(np.mean(played.lengths))} | self.sides.measure(self.learner.policy)
+        self.logger.scalars(found, self.num_steps)
+        # What is exact chooses better than a few games.
+        score = -found["eval/exploitability"] if "eval/exploitability" in found else found["eval/mean_reward"]
+        if score >= self.best_score:
             self.best_score = score
             self._save("best", with_experience=False)
 
@@ -197,6 +204,7 @@ class Run:
                 collector = {"restart": seed}
             state |= {
                 "collector": collector,
+                "sides": self.sides.state_dict(),
                 "best_score": self.best_score,
                 "seconds": self.seconds,
                 "env_seeds": self._env_seeds.bit_generator.state,
@@ -222,6 +230,7 @@ class Run:
         self.num_steps, self.best_score, self.seconds = state["num_steps"], state["best_score"], state["seconds"]
         self._env_seeds.bit_generator.state = state["env_seeds"]
         self.recent.extend(Episode(r, int(n)) for r, n in state["recent"])
+        self.sides.load_state_dict(state["sides"])
         if "restart" in state["collector"]:
             self.collector.restart(state["collector"]["restart"])
         else:

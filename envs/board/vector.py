@@ -100,6 +100,7 @@ class BoardEnvs(VectorEnv[Any, Any, Any]):
         self._mask = np.ones((num_envs, self.planes.num_actions), np.bool_)
         self.opponents: list[Player | None] = [None] * num_envs  # of the games under way
         self._next_opponents: list[Player | None] = [None] * num_envs
+        self._results: list[tuple[Player, float]] = []
         self._opponent_name = config.opponent or ""
         if self._opponent_name:
             self._make_opponent(None)
@@ -156,6 +157,8 @@ class BoardEnvs(VectorEnv[Any, Any, Any]):
                 scored_for = match.first if self.agent_sides[i] == SELF_PLAY else self.agent_sides[i]
                 reward[i] = result[i] if scored_for == 0 else -result[i]
                 self.starts.keep(match)
+                if (opponent := self.opponents[i]) is not None:
+                    self._results.append((opponent, float(reward[i])))
         next_sign = np.where(self.sides == movers, np.float32(1), np.float32(-1))
         if len(begun):
             self._begin(begun.tolist())
@@ -167,6 +170,11 @@ class BoardEnvs(VectorEnv[Any, Any, Any]):
             "next_sign": next_sign,
         }
         return obs, reward, terminated, np.zeros(self.num_envs, np.bool_), info
+
+    def take_results(self) -> list[tuple[Player, float]]:
+        """The results for the agent's side of the games against opponents that ended since this was last asked."""
+        results, self._results = self._results, []
+        return results
 
     def text(self, index: int) -> str:
         """The position of one of the N games as open_spiel prints it."""

@@ -1,0 +1,145 @@
+"""Training by playing oneself: who the other side is, and how strength is measured meanwhile.
+
+N games, P players. Results are 1 for a win, 0 for a draw, -1 for a loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+from torch import Tensor
+
+from triathlon.agents.agent import Policy
+from triathlon.envs.board.player import Player
+from triathlon.envs.board.players import make_player
+from triathlon.envs.board.vector import BoardEnvs
+from triathlon.training.agent_player import AgentPlayer
+from triathlon.training.self_play_config import SelfPlayConfig
+from triathlon.training.strength import Strength
+
+WINDOW = 0.98  # how much of what was known of an opponent is kept after a game
+
+
+@dataclass
+class _Member:
+    """An opponent in the pool, and how the agent fares against it, 0 to 1, the latest games counting most."""
+
+    player: Player
+    points: float = 0.5
+    weights: Tensor | None = None  # of a snapshot
+
+
+class OpponentPool:
+    """Earlier selves and bots, met the more often the more they win (Vinyals et al. 2019, "AlphaStar", Methods).
+
+    Each group of environments has the first `pool_share` of its games played against members of the pool.
+    """
+
+    def __init__(
+        self, config: SelfPlayConfig, envs: Sequence[VectorEnv[Any, Any, Any]], policy: Policy, seed: int
+    ) -> None:
+        self.config, self._policy = config, policy
+        self._games = [board_of(group) for group in envs]
+        self._rng = np.random.default_rng(seed)
+        game = self._games[0].game
+        self.members = [_Member(make_player(name, game, self._rng)) for name in config.bots]
+        self._next_snapshot = 0
+        self._num_taken = 0
+
+    def before_rollout(self, num_steps: int) -> None:
+        """Take a snapshot when it is time, count the games that ended, and deal out opponents for those to come."""
+        if not self.config.pool_share:
+            return
+        if num_steps >= self._next_snapshot:
+            self._next_snapshot = num_steps + self.config.snapshot_period
+            self._add(self._policy.weights(), f"self at {num_steps:,}")
+        for games in self._games:
+            for player, result in games.take_results():
+                for member in self.members:
+                    if member.player is player:
+                        member.points = WINDOW * member.points + (1 - WINDOW) * (result + 1) / 2
+            num_against = round(self.config.pool_share * games.num_envs)
+            drawn = self._rng.choice(len(self.members), num_against, p=self._chances())
+            opponents: list[Player | None] = [self.members[i].player for i in drawn]
+            games.set_opponents(opponents + [None] * (games.num_envs - num_against))
+
+    def metrics(self) -> dict[str, float]:
+        """How the agent fares against the pool on average, and against its hardest member; nothing without a pool."""
+        points = [member.points for member in self.members]
+        return (
+            {"self_play/score_pool": float(np.mean(points)), "self_play/score_hardest": min(points)} if points else {}
+        )
+
+    def close(self) -> None:
+        """End the bots."""
+        for member in self.members:
+            member.player.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The snapshots, and how the agent fares against everybody."""
+        return {
+            "names": [member.player.name for member in self.members],
+            "points": [member.points for member in self.members],
+            "weights": [member.weights for member in self.members if member.weights is not None],
+            "next_snapshot": self._next_snapshot,
+            "num_taken": self._num_taken,
+            "rng": self._rng.bit_generator.state,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of `state_dict`, for a pool with the same bots."""
+        num_bots = len(self.config.bots)
+        for name, weights in zip(state["names"][num_bots:], state["weights"], strict=True):
+            self._add(weights, name)
+        for member, points in zip(self.members, state["points"], strict=True):
+            member.points = points
+        self._next_snapshot, self._num_taken = state["next_snapshot"], state["num_taken"]
+        self._rng.bit_generator.state = state["rng"]
+
+    def _add(self, weights: Tensor, name: str) -> None:
+        num_bots = len(self.config.bots)
+        if len(self.members) - num_bots == self.config.num_snapshots:
+            del self.members[num_bots]  # the oldest; games under way against it go on
+        seed = int(np.random.SeedSequence([self._num_taken, 7]).generate_state(1)[0])
+        twin = self._policy.twin(torch.Generator(self._policy.generator.device).manual_seed(seed))
+        twin.load_weights(weights)
+        self._num_taken += 1
+        player = AgentPlayer(twin, self._games[0].planes, name, deterministic=False)
+        self.members.append(_Member(player, weights=weights.clone()))
+
+    def _chances(self) -> Any:
+        lost = np.array([(1.0 - member.points) ** self.config.prioritization for member in self.members])
+        return lost / lost.sum() if lost.sum() > 0 else None
+
+
+class BoardSides:
+    """The pool of opponents and the measures of strength of one run."""
+
+    def __init__(
+        self, config: SelfPlayConfig, envs: Sequence[VectorEnv[Any, Any, Any]], policy: Policy, seed: int
+    ) -> None:
+        self._pool = OpponentPool(config, envs, policy, seed)
+        self._strength = Strength(config, board_of(envs[0]), seed)
+        self.before_rollout, self.metrics = self._pool.before_rollout, self._pool.metrics
+        self.measure = self._strength.measure
+        self.state_dict, self.load_state_dict = self._pool.state_dict, self._pool.load_state_dict
+
+    def close(self) -> None:
+        """End all players."""
+        self._pool.close()
+        self._strength.close()
+
+
+def board_of(envs: VectorEnv[Any, Any, Any]) -> BoardEnvs:
+    """The board games under the wrappers of `make_envs`."""
+    games = envs.unwrapped
+    assert isinstance(games, BoardEnvs)
+    return games
+
+
+__all__ = ["BoardSides", "OpponentPool", "board_of"]

@@ -1,0 +1,52 @@
+"""Settings of training by self-play, and what they make of the environments that judge an agent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Le
+
+from triathlon.envs.make import EnvConfig
+
+Fraction = Annotated[float, Ge(0), Le(1)]
+
+
+@dataclass(frozen=True)
+class SelfPlayConfig:
+    """Opponents of a board game's training, and those it is measured against."""
+
+    pool_share: Annotated[Fraction, "share of games against earlier selves and bots instead of itself"] = 0.0
+    snapshot_period: Annotated[int, Gt(0), "environment steps between two earlier selves that are kept"] = 100_000
+    num_snapshots: Annotated[int, Gt(0), "earlier selves that are kept"] = 12
+    bots: Annotated[tuple[str, ...], "players that are in the pool from the start, such as random or mcts:100"] = ()
+    prioritization: Annotated[
+        float, Ge(0), "opponents are met in proportion to (share of points lost to them) to this power; 0: equally"
+    ] = 1.0
+    judge: Annotated[str, "who the games of evaluations and of the final score are played against"] = "random"
+    judge_opening_plies: Annotated[int, Ge(0), "random moves that these games begin with, so that they differ"] = 2
+    exploitability: Annotated[bool, "measure it exactly at each evaluation and choose the best by it (small games)"] = (
+        False
+    )
+    ladder: Annotated[
+        tuple[str, ...], "players whose games with the agent at each evaluation give its Elo rating; random is 0"
+    ] = ()
+    ladder_games: Annotated[int, Gt(0), "games with each of them"] = 20
+
+
+def judged(env: EnvConfig, config: SelfPlayConfig | None) -> EnvConfig:
+    """The environments that an agent is evaluated in: of a board game, those in which the judge is the other side."""
+    if env.board is None or config is None:
+        return env
+    plies = config.judge_opening_plies
+    board = replace(
+        env.board,
+        opponent=config.judge,
+        resume_share=0.0,
+        random_openings=1.0 if plies else 0.0,
+        opening_plies=plies or env.board.opening_plies,
+    )
+    return replace(env, board=board)
+
+
+__all__ = ["SelfPlayConfig", "judged"]

@@ -1,0 +1,70 @@
+"""Both sides of a board game as the runner sees them: opponents before a rollout, measures at an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from gymnasium.vector import VectorEnv
+
+from triathlon.agents.agent import Policy
+from triathlon.training.config import Experiment
+
+
+class Sides(Protocol):
+    """What a run asks of them."""
+
+    def before_rollout(self, num_steps: int) -> None:
+        """Deal out opponents for the games that begin from now on."""
+        ...
+
+    def metrics(self) -> dict[str, float]:
+        """Scalars to log with the others."""
+        ...
+
+    def measure(self, policy: Policy) -> dict[str, float]:
+        """Scalars of an evaluation."""
+        ...
+
+    def close(self) -> None:
+        """End the players."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that is needed to go on."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        ...
+
+
+class NoSides:
+    """Everything that is no board game."""
+
+    def before_rollout(self, num_steps: int) -> None: ...
+
+    def metrics(self) -> dict[str, float]:
+        return {}
+
+    def measure(self, policy: Policy) -> dict[str, float]:
+        return {}
+
+    def close(self) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def make_sides(experiment: Experiment, envs: Sequence[VectorEnv[Any, Any, Any]], policy: Policy) -> Sides:
+    """The opponents and measures of an experiment; open_spiel is imported for board games only."""
+    if experiment.self_play is None:
+        return NoSides()
+    from triathlon.training.self_play import BoardSides
+
+    return BoardSides(experiment.self_play, envs, policy, experiment.seed)
+
+
+__all__ = ["Sides", "make_sides"]

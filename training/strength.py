@@ -1,0 +1,65 @@
+"""How strong an agent is at a board game while it trains: exploitability where it is exact, and an Elo rating."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from triathlon.agents.agent import Policy
+from triathlon.envs.board.exact import GameGraph
+from triathlon.envs.board.players import make_player
+from triathlon.envs.board.vector import BoardEnvs
+from triathlon.training.agent_player import AgentPlayer
+from triathlon.training.arena import Crosstable, MatchResult, play_match, play_round_robin
+from triathlon.training.self_play_config import SelfPlayConfig
+
+AGENT, ANCHOR = "agent", "random"
+
+
+class Strength:
+    """Measures a policy at each evaluation; the games among the rungs of the ladder are played once, at the first."""
+
+    def __init__(self, config: SelfPlayConfig, games: BoardEnvs, seed: int) -> None:
+        self.config, self._game, self._planes = config, games.game, games.planes
+        self._seed = seed
+        self._graph = GameGraph(self._game) if config.exploitability else None
+        names = [ANCHOR, *(name for name in config.ladder if name != ANCHOR)] if config.ladder else []
+        self._rungs = [make_player(name, self._game, np.random.default_rng([seed, i])) for i, name in enumerate(names)]
+        self._among_rungs: Crosstable | None = None
+
+    def measure(self, policy: Policy) -> dict[str, float]:
+        """Scalars to log: `eval/exploitability`, `eval/elo` with its interval, and the score against each rung."""
+        found: dict[str, float] = {}
+        agent = AgentPlayer(policy, self._planes, AGENT)
+        if self._graph is not None:
+            exploitability = self._graph.exploitability(agent.greedy)
+            found["eval/exploitability"] = exploitability.mean
+        if self._rungs:
+            found |= self._climb(agent)
+        return found
+
+    def close(self) -> None:
+        """End the players of the ladder."""
+        for player in self._rungs:
+            player.close()
+
+    def _climb(self, agent: AgentPlayer) -> dict[str, float]:
+        rng = np.random.default_rng(self._seed)
+        num_games = self.config.ladder_games + self.config.ladder_games % 2  # both sides as often
+        plies = self.config.judge_opening_plies
+        if self._among_rungs is None:
+            self._among_rungs = play_round_robin(self._rungs, self._game, num_games, rng, "random", plies)
+        matches: dict[tuple[int, int], MatchResult] = dict(self._among_rungs.matches)
+        last = len(self._rungs)
+        for i, rung in enumerate(self._rungs):
+            matches[i, last] = play_match(rung, agent, self._game, num_games, rng, "random", plies)
+        table = Crosstable([*self._among_rungs.names, AGENT], matches)
+        rating = table.ratings(rng, ANCHOR)[-1]
+        scores = {f"eval/score_{rung.name}": table.tallies()[last][i].score for i, rung in enumerate(self._rungs)}
+        return scores | {
+            "eval/elo": rating.elo,
+            "eval/elo_low": rating.interval[0],
+            "eval/elo_high": rating.interval[1],
+        }
+
+
+__all__ = ["Strength"]
