@@ -22,7 +22,7 @@ class JointActions:
     """Actions `0 … A-1` of a Discrete, MultiDiscrete or MultiBinary space; every combination of parts is one action.
 
     Raises:
-        SettingError: the space cannot be numbered (Box), or has more than 4,096 combinations.
+        SettingError: the space cannot be numbered (Box), or has several parts with more than 4,096 combinations.
     """
 
     def __init__(self, space: gym.Space[Any], agent: str) -> None:
@@ -39,7 +39,7 @@ class JointActions:
                 "or an environment with Discrete, MultiDiscrete or MultiBinary actions"
             )
         self.num_actions = int(np.prod(sizes, dtype=object))
-        if self.num_actions > MAX_JOINT_ACTIONS:
+        if len(sizes) > 1 and self.num_actions > MAX_JOINT_ACTIONS:
             raise SettingError(
                 f"agent.kind: {agent} would have to value {self.num_actions} joint actions of {space}, at most "
                 f"{MAX_JOINT_ACTIONS} are allowed; use agent.kind: ppo, which chooses each part by itself"

@@ -12,6 +12,7 @@ from triathlon.training.agent_player import AgentPlayer
 from triathlon.training.arena import Crosstable, MatchResult, play_match, play_round_robin
 from triathlon.training.self_play_config import SelfPlayConfig
 
+MAX_POSITIONS = 200_000  # connect four 4 x 4 has 134,289; making the graph takes seconds for so many
 AGENT, ANCHOR = "agent", "random"
 
 
@@ -21,7 +22,7 @@ class Strength:
     def __init__(self, config: SelfPlayConfig, games: BoardEnvs, seed: int) -> None:
         self.config, self._game, self._planes = config, games.game, games.planes
         self._seed = seed
-        self._graph = GameGraph(self._game) if config.exploitability else None
+        self._graph = GameGraph(self._game, MAX_POSITIONS) if config.exploitability else None
         names = [ANCHOR, *(name for name in config.ladder if name != ANCHOR)] if config.ladder else []
         self._rungs = [make_player(name, self._game, np.random.default_rng([seed, i])) for i, name in enumerate(names)]
         self._among_rungs: Crosstable | None = None

@@ -25,6 +25,7 @@ MATRIX = spaces.Box(-1, 1, (2, 3), dtype=np.float64)
 PICTURE = spaces.Box(0, 255, (40, 36, 3), np.uint8)
 STACK = spaces.Box(0, 255, (4, 40, 36), np.uint8)
 GRID = spaces.Box(0, 1, (10, 10, 4))
+PLANES = spaces.Box(0, 1, (4, 3, 5), np.uint8)  # of a small board
 TOKEN: spaces.Discrete[Any] = spaces.Discrete(7, start=-2)
 TOKENS = spaces.MultiDiscrete([3, 5])
 BOARD = spaces.MultiDiscrete(np.full((3, 3), 3))
@@ -39,6 +40,9 @@ CASES: list[tuple[str, dict[str, Any], spaces.Space[Any]]] = [
     ("cnn", {"channels": (8,), "kernel_sizes": (4,), "strides": (2,), "features": 0, "channels_last": True}, PICTURE),
     *(("impala", {"channels": (4, 8), "features": 16}, s) for s in (PICTURE, GRID)),
     ("impala", {"channels": (4,), "width": 2, "features": 0, "channels_last": True}, GRID),
+    *(("resnet", {"channels": 8, "num_blocks": 2, "features": 16}, s) for s in (GRID, PLANES)),
+    ("resnet", {"channels": 8, "num_blocks": 0, "features": 0}, GRID),
+    ("patches", {"patch_size": 1, "width": 16, "num_layers": 1}, PLANES),
     *(("patches", {"patch_size": 8, "width": 16, "num_layers": 1}, s) for s in (PICTURE, GRID)),
     ("patches", {"patch_size": 5, "width": 16, "num_layers": 1, "pooling": "cls"}, GRID),
     *(("tokens", {"embedding_size": 8, "join": join}, TOKENS) for join in ("concat", "sum", "mean")),
