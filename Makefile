@@ -1,6 +1,7 @@
 # The desk: every command a person needs. `make` alone lists them.
 #
 #   CONFIG=configs/….yaml   what `make train` trains
+#   BENCH="speed atari"    which of benchmarks/ `make bench` runs
 #   ARGS="--key value"      passed on to the command behind train, test, learn and bench
 #   PYTHON=python3.12       the interpreter to build the environment from (else the first 3.11+ found)
 #   CONSTRAINTS=            install the newest releases that pyproject.toml admits instead of the pinned ones
@@ -8,6 +9,7 @@
 
 VENV ?= .venv
 CONFIG ?= configs/cartpole_ppo.yaml
+BENCH ?= speed atari replay board
 CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 ROOMS := agents configs envs networks scripts training
@@ -54,8 +56,8 @@ type: $(VENV)/.dev .links  ## types (mypy)
 learn: $(VENV)/.dev  ## the learning tests, minutes each: what every configuration reaches, as a table
 	@$(BIN)/python benchmarks/learn.py $(ARGS)
 
-bench: $(VENV)/.dev  ## speed, alternating with Stable-Baselines3 in the same run
-	@$(BIN)/python benchmarks/speed.py $(ARGS)
+bench: $(VENV)/.dev  ## speed beside other libraries in the same run; BENCH=atari is one part (speed atari replay board gpu)
+	@for part in $(BENCH); do $(BIN)/python benchmarks/$$part.py $(ARGS) || exit; done
 
 docs: $(VENV)/.dev .links  ## the pages, into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "site/index.html"
