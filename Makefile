@@ -57,7 +57,7 @@ learn: $(VENV)/.dev  ## the learning tests, minutes each: what every configurati
 	@$(BIN)/python benchmarks/learn.py $(ARGS)
 
 bench: $(VENV)/.dev  ## speed beside other libraries in the same run; BENCH=atari is one part (speed atari replay board gpu)
-	@for part in $(BENCH); do $(BIN)/python benchmarks/$$part.py $(ARGS) || exit; done
+	@for script in $(BENCH:%=benchmarks/%.py); do $(BIN)/python $$script $(ARGS) || exit; done
 
 docs: $(VENV)/.dev .links  ## the pages, into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "site/index.html"

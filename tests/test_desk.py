@@ -23,7 +23,10 @@ ROOMS = ("agents", "configs", "envs", "networks", "scripts", "training")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
-EXTRAS = ("pygame", "Box2D", "mujoco", "minatar", "stable_baselines3", "ray", "ale_py", "lz4", "matplotlib", "pandas")
+EXTRAS = (
+    *("pygame", "Box2D", "mujoco", "minatar", "stable_baselines3", "ray", "ale_py", "lz4", "matplotlib", "pandas"),
+    *("pyspiel", "open_spiel", "choix", "rust_reversi"),
+)
 
 
 def tracked() -> list[Path]:
