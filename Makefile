@@ -9,7 +9,7 @@
 
 VENV ?= .venv
 CONFIG ?= configs/cartpole_ppo.yaml
-BENCH ?= speed atari replay board
+BENCH ?= speed atari replay board board_training
 CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 ROOMS := agents configs envs networks scripts training
@@ -56,7 +56,7 @@ type: $(VENV)/.dev .links  ## types (mypy)
 learn: $(VENV)/.dev  ## the learning tests, minutes each: what every configuration reaches, as a table
 	@$(BIN)/python benchmarks/learn.py $(ARGS)
 
-bench: $(VENV)/.dev  ## speed beside other libraries in the same run; BENCH=atari is one part (speed atari replay board gpu)
+bench: $(VENV)/.dev  ## speed beside other libraries in the same run; BENCH=atari is one part (see benchmarks/)
 	@for script in $(BENCH:%=benchmarks/%.py); do $(BIN)/python $$script $(ARGS) || exit; done
 
 docs: $(VENV)/.dev .links  ## the pages, into site/
