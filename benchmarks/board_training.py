@@ -4,9 +4,8 @@
     python benchmarks/board_training.py --rounds 5 --steps 40000
 
 PPO on both sides: an MLP of two layers of 64, 2,048 plies a rollout, 4 epochs, minibatches of 256, masks of legal
-moves, one CPU thread. Ours plays 64 games at once, and one (the row `1 game`); MaskablePPO plays one PettingZoo game, whose
-both sides it moves, as in PettingZoo's own tutorial (its environment cannot be vectorised by Stable-Baselines3 without
-processes). Peer and project take turns, round by round.
+moves, one CPU thread. Ours plays 64 games at once, and one (the row `1 game`); MaskablePPO plays one PettingZoo game,
+both sides of it, as in PettingZoo's own tutorial. Peer and project take turns, round by round.
 
 Peer: `pip install sb3-contrib pettingzoo pygame`; without them only ours is measured.
 """
@@ -21,12 +20,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from atari import print_ratios, take_turns
+from atari import backbone, print_ratios, take_turns
 from speed import Training, ours
 
 from triathlon.agents.ppo import PPOConfig
 from triathlon.envs import EnvConfig
-from triathlon.networks import config_class
 
 ROLLOUT = 2_048
 PPO = PPOConfig(num_epochs=4, batch_size=256, learning_rate=3e-4)
@@ -35,7 +33,7 @@ PPO = PPOConfig(num_epochs=4, batch_size=256, learning_rate=3e-4)
 def project(num_games: int) -> Training:
     """Our PPO with so many games at once."""
     agent = replace(PPO, num_steps=ROLLOUT // num_games)
-    return ours(agent, config_class("mlp")(hidden_sizes=(64, 64)), EnvConfig("board/connect_four", num_games))
+    return ours(agent, backbone("mlp", hidden_sizes=(64, 64)), EnvConfig("board/connect_four", num_games))
 
 
 def maskable() -> Training:
