@@ -7,18 +7,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
-from triathlon.agents.agent import Policy
-from triathlon.networks.backbone import Obs
+from triathlon.agents.agent import Decision
+from triathlon.networks.backbone import Obs, State
 
 # Seeds of evaluations, far from those of training (below 2**31); choosing the best checkpoint and judging it differ.
 CHOOSING_SEED, JUDGING_SEED = 2**31 + 10_000, 2**31 + 20_000
+
+
+class Actor(Protocol):
+    """The part of a policy that plays (`triathlon.agents.agent.Policy`)."""
+
+    generator: torch.Generator
+
+    def initial_state(self, batch_size: int) -> State: ...
+
+    def act(
+        self,
+        obs: Obs,
+        state: State,
+        is_first: torch.Tensor,
+        legal: torch.Tensor | None = None,
+        deterministic: bool = False,
+    ) -> Decision: ...
+
+    def env_action(self, action: np.ndarray) -> np.ndarray: ...
 
 
 @dataclass(slots=True)
@@ -30,7 +49,7 @@ class Evaluation:
 
 
 def evaluate(
-    policy: Policy,
+    policy: Actor,
     envs: VectorEnv[Any, Any, Any],
     num_episodes: int,
     seed: int,
@@ -52,7 +71,7 @@ def evaluate(
 
 
 def _play(
-    policy: Policy,
+    policy: Actor,
     envs: VectorEnv[Any, Any, Any],
     num_episodes: int,
     seed: int,
@@ -94,7 +113,7 @@ def _play(
 
 
 def film(
-    policy: Policy,
+    policy: Actor,
     envs: VectorEnv[Any, Any, Any],
     add_frame: Callable[[NDArray[np.uint8]], None],
     seed: int,
