@@ -12,6 +12,7 @@ COMMANDS = {
     "train": "train an agent: triathlon train CONFIG [--key value …]",
     "evaluate": "score a trained agent: triathlon evaluate RUN",
     "doctor": "say what limits the speed of a configuration here: triathlon doctor CONFIG [--key value …]",
+    "plot": "draw the learning curves of runs: triathlon plot RUN… [--out curves.png]",
     "watch": "see a trained agent play, in a window or a file: triathlon watch RUN [--out film.mp4]",
 }
 # What a shell says of a command that was ended by Ctrl-C, and of one whose reader has left.
