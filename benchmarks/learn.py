@@ -7,7 +7,8 @@
 
 A finished run leaves `runs/learn/<row>/<seed>/outcome.json` and is not trained again: the table can be filled in parts.
 The score of a run is the mean return of 100 episodes on seeds never trained on, played without exploration by the
-checkpoint that did best in the evaluations during training (which use seeds of their own).
+checkpoint that did best in the evaluations during training (which use seeds of their own). Rows `exact-…` are board
+games small enough to be solved; their score is the exploitability of that checkpoint's greedy play, 0 being perfect.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import shutil
 import sys
 from dataclasses import dataclass
@@ -22,10 +24,32 @@ from pathlib import Path
 
 import numpy as np
 
+from triathlon.training.curves import read_curve
+
 ROOT = Path("runs/learn")
 MEMORIES = ("lstm", "gru", "transformer")
 # Two or three pictures tell a velocity: a short window learns it sooner than a long one.
 SHORT_WINDOW = ("--backbone.memory-length", "8", "--backbone.num-layers", "1", "--total-steps", "500_000")
+
+# Games that are solved exactly; how many random plies a game may begin with, and steps by PPO and DQN.
+EXACT: dict[str, tuple[tuple[str, ...], dict[str, int]]] = {
+    "tictactoe": ((), {"ppo": 300_000, "dqn": 400_000}),
+    "hex3": (("--env.id", "board/hex", "--env.board.parameters", "{board_size: 3}"), {"ppo": 100_000, "dqn": 100_000}),
+    "breakthrough53": (
+        (
+            *("--env.id", "board/breakthrough", "--env.board.parameters", "{rows: 5, columns: 3}"),
+            *("--env.board.opening-plies", "10"),
+        ),
+        {"ppo": 400_000, "dqn": 400_000},
+    ),
+    "connectfour44": (
+        (
+            *("--env.id", "board/connect_four", "--env.board.parameters", "{rows: 4, columns: 4, x_in_row: 4}"),
+            *("--env.board.opening-plies", "12"),
+        ),
+        {"ppo": 2_000_000, "dqn": 1_500_000},
+    ),
+}
 
 # What these did not reach in the 250,000 steps of the configuration.
 LONGER = {"ppo": (), "dqn": ("--total-steps", "500_000")}
@@ -89,6 +113,9 @@ def goals() -> list[Goal]:
         ]
         rows.append(Goal(f"cue-{agent}-mlp", f"cue_recall_{agent}", ("--backbone.kind", "mlp"), at_most=0.65))
         rows.append(Goal(f"pixels-{agent}-cnn", f"cartpole_pixels_{agent}", at_least=200))
+        for game, (variant, steps) in EXACT.items():
+            changes = (*variant, "--total-steps", str(steps[agent]))
+            rows.append(Goal(f"exact-{game}-{agent}", f"tic_tac_toe_{agent}", changes, at_most=0.0))
     return rows
 
 
@@ -106,8 +133,10 @@ def run(goal: Goal, seed: int) -> dict[str, float]:
     result = train(experiment, folder)
     if result.interrupted:
         sys.exit(130)
+    is_exact = experiment.self_play is not None and experiment.self_play.exploitability
+    score = read_curve(folder, "eval/exploitability").y.min() if is_exact else np.mean(result.returns)
     reached = {
-        "score": float(np.mean(result.returns)),
+        "score": float(score),
         "deviation": float(np.std(result.returns)),
         "num_steps": result.num_steps,
         "seconds": result.seconds,
@@ -123,7 +152,7 @@ def row(goal: Goal, outcomes: list[dict[str, float]]) -> str:
     met = sum(goal.met_by(score) for score in scores)
     listed = ", ".join(f"{s:.4g}" for s in scores)
     steps, seconds = outcomes[0]["num_steps"], np.mean([o["seconds"] for o in outcomes])
-    command = " ".join(["triathlon train", goal.config, *goal.changes])
+    command = shlex.join(["triathlon", "train", goal.config, *goal.changes])
     reached = f"{goal.name} | {np.mean(scores):.4g} | {listed} | {wanted} | {met}/{len(scores)}"
     return f"| {reached} | {goal.peer} | {steps:,.0f} | {seconds:.0f} | `{command}` |"
 
