@@ -140,9 +140,8 @@ class Gumbel:
         self, num_visits: NDArray[np.int32], roots: NDArray[np.intp], allowed: NDArray[np.bool_]
     ) -> NDArray[np.intp]:
         """Of the allowed columns that were visited so often, the one of greatest logit, noise and value."""
-        noise = np.zeros(allowed.shape)
-        noise[:, : self._noise.shape[1]] = self._noise[roots]  # nodes below may have needed more columns since
-        score = self._logits(roots) + noise + self._weighed(roots)
+        more = allowed.shape[1] - len(self._noise[0])  # columns that nodes below have needed since
+        score = self._logits(roots) + np.pad(self._noise[roots], ((0, 0), (0, more))) + self._weighed(roots)
         best: NDArray[np.intp] = np.where(allowed & (self._trees.visits[roots] == num_visits), score, NEVER).argmax(1)
         return best
 

@@ -208,7 +208,7 @@ def test_a_value_changes_its_sign_only_where_the_mover_changes(game: str, kind: 
     """If every position is worth 0.6 to player 0, so is every search, whoever moves how often."""
 
     def assess(states: Sequence[pyspiel.State]) -> tuple[np.ndarray, np.ndarray]:
-        return uniform_policy(states), np.array([0.6 if state.current_player() == 0 else -0.6 for state in states])
+        return arbitrary(states)[0], np.array([0.6 if state.current_player() == 0 else -0.6 for state in states])
 
     positions = random_positions(game, 8, 3, max_plies=9)
     found = search(positions, assess, SearchConfig(kind=kind, simulations=30), [rng(i) for i in range(8)])
