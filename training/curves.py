@@ -78,7 +78,9 @@ def draw_curves(
         axes.plot(curve.x, curve.y, label=curve.label, linewidth=1.4)
     for name, value in references:
         axes.axhline(value, color="0.5", linestyle="--", linewidth=1)
-        axes.annotate(name, (1, value), (-4, 3), ("axes fraction", "data"), "offset points", ha="right", color="0.4")
+        axes.annotate(
+            name, (1, value), (-4, -3), ("axes fraction", "data"), "offset points", ha="right", va="top", color="0.4"
+        )
     axes.set(title=title, xlabel=LABELS[axis], ylabel=tag)
     if axis == "steps":
         axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
