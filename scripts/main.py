@@ -10,9 +10,13 @@ from difflib import get_close_matches
 
 COMMANDS = {
     "train": "train an agent: triathlon train CONFIG [--key value …]",
+    "supervised": "learn from examples, such as pictures or texts: triathlon supervised CONFIG [--key value …]",
+    "predict": "say what a supervised run makes of your own files: triathlon predict RUN FILE…",
     "evaluate": "score a trained agent: triathlon evaluate RUN",
     "doctor": "say what limits the speed of a configuration here: triathlon doctor CONFIG [--key value …]",
     "plot": "draw the learning curves of runs: triathlon plot RUN… [--out curves.png]",
+    "arena": "matches of trained agents at a board game: triathlon arena RUN… --opponent mcts:1000",
+    "play": "play a board game against a trained agent: triathlon play RUN",
     "watch": "see a trained agent play, in a window or a file: triathlon watch RUN [--out film.mp4]",
 }
 # What a shell says of a command that was ended by Ctrl-C, and of one whose reader has left.

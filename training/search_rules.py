@@ -90,10 +90,13 @@ class Puct:
     def outcome(self) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]:
         roots = self._trees.roots
         visits, total = self._trees.visits[roots], self._trees.total[roots]
-        merit = np.where(_playable(self._trees), visits + total / np.maximum(visits, 1) / 4, NEVER)
-        probs = np.where(_playable(self._trees), visits, 0)
+        weights = np.where(_playable(self._trees), visits, 0).astype(np.float32)
+        # Where all that was visited is proven to lose, what was not is played by its prior.
+        others = np.where(_playable(self._trees), self._trees.prior[roots], 0)
+        weights = np.where(weights.any(1, keepdims=True), weights, others)
+        merit = np.where(_playable(self._trees), weights + total / np.maximum(visits, 1) / 4, NEVER)
         values = np.where(self._trees.settled[roots], self._trees.own(roots), _mean(self._trees, roots, visits, total))
-        return merit.argmax(1), (probs / probs.sum(1, keepdims=True)).astype(np.float32), values
+        return merit.argmax(1), weights / weights.sum(1, keepdims=True), values
 
 
 class Gumbel:

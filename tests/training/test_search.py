@@ -200,6 +200,15 @@ def test_lost_and_drawn_results_are_carried_up() -> None:
     assert found.values[0] == pytest.approx(-1) and found.actions[0] in lost.legal_actions()
 
 
+def test_where_all_that_was_tried_loses_something_else_is_played() -> None:
+    # o threatens to win at 6. The likeliest move, 8, does not stop it, and two simulations go there.
+    assess = table({"0 4 5 2": ({8: 0.9, 6: 0.1}, 0.0), "0 4 5 2 8": ({6: 1.0}, 0.0)})
+    config = SearchConfig(simulations=2)
+    found = search([position("tic_tac_toe", 0, 4, 5, 2)], assess, config, [rng()])
+    assert found.actions == [6] and found.probs[0, 8] == 0
+    assert found.probs[0].sum() == pytest.approx(1)
+
+
 @pytest.mark.parametrize("kind", ["puct", "gumbel"])
 @pytest.mark.parametrize(
     "game", ["othello", "dots_and_boxes(num_rows=3,num_cols=3)", "checkers", "backgammon", "chess"]

@@ -1,0 +1,76 @@
+"""What the commands that play board games with trained agents share: opening runs, and the options of a search."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from triathlon.agents.agent import Policy
+from triathlon.envs.board.games import NAMESPACE, load_game
+from triathlon.envs.board.planes import Planes
+from triathlon.training.agent_player import AgentPlayer
+from triathlon.training.errors import RunError
+from triathlon.training.restoring import load_policy
+from triathlon.training.run_folder import RunFolder, open_run
+from triathlon.training.search_rules import SearchConfig
+
+if TYPE_CHECKING:
+    import pyspiel
+
+
+@dataclass(frozen=True)
+class BoardRun:
+    """A trained agent, and the game that it plays."""
+
+    folder: RunFolder
+    policy: Policy
+    game: pyspiel.Game
+    checkpoint: str
+
+    def player(self, name: str, deterministic: bool) -> AgentPlayer:
+        """The agent as a player without search."""
+        return AgentPlayer(self.policy, Planes(self.game), name, deterministic)
+
+
+def open_board_run(run: str, checkpoint: str | None) -> BoardRun:
+    """The agent of a run folder (`latest`: the last one started).
+
+    Raises:
+        RunError: there is no such run or checkpoint, or it is not one of a board game.
+    """
+    folder = open_run(run)
+    experiment = folder.experiment()
+    if experiment.env.board is None:
+        raise RunError(f"{folder.path} is a run of {experiment.env.id}, which is no board game ({NAMESPACE}/…)")
+    path = folder.checkpoint(checkpoint)
+    game = load_game(experiment.env.id.removeprefix(f"{NAMESPACE}/"), experiment.env.board.parameters)
+    return BoardRun(folder, load_policy(path, experiment), game, path.stem)
+
+
+def add_search_options(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """`--search` and `--search-kind`; with `several`, `--search` may be given again."""
+    text = "positions that the agent looks ahead at before each move (0: none, the default)"
+    if several:
+        text += "; given more than once, the agent takes part with each"
+        parser.add_argument("--search", type=int, action="append", metavar="N", help=text)
+    else:
+        parser.add_argument("--search", type=int, default=0, metavar="N", help=text)
+    text = "AlphaZero's search (the default), or that of Gumbel AlphaZero"
+    parser.add_argument("--search-kind", choices=["puct", "gumbel"], default="puct", help=text)
+
+
+def search_config(num_simulations: int, kind: str) -> SearchConfig | None:
+    """The search that the options name; None: the agent plays without one.
+
+    Raises:
+        RunError: the number is below 0.
+    """
+    if num_simulations < 0:
+        raise RunError(f"--search is {num_simulations} but should be at least 0")
+    if num_simulations == 0:
+        return None
+    return SearchConfig(kind="gumbel" if kind == "gumbel" else "puct", simulations=num_simulations)
+
+
+__all__ = ["BoardRun", "add_search_options", "open_board_run", "search_config"]
