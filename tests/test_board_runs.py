@@ -12,6 +12,7 @@ import torch
 from triathlon.training import checkpoint
 from triathlon.training.config import load
 from triathlon.training.runner import train
+from triathlon.training.schema import to_mapping
 from triathlon.training.shipped import shipped
 
 pytest.importorskip("pyspiel")
@@ -62,6 +63,17 @@ def test_tic_tac_toe_is_learned_to_perfection(agent: str, tmp_path: Path) -> Non
     assert min(found) == 0.0
     assert result.checkpoint.stem == "best"
     assert min(result.returns) >= 0.0  # the best checkpoint, in a hundred games against random moves
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in BOARDS if name.endswith("_ppo")])
+def test_no_move_of_100_000_in_self_play_is_illegal(practise: Any, name: str) -> None:
+    """The environment refuses an illegal action with an error; the policy sees its own moves' masks only."""
+    env = to_mapping(load(name).env) | {"num_envs": 64}
+    practice = practise(env, {"kind": "ppo", "num_steps": 64}, {"kind": "mlp", "hidden_sizes": [16]})
+    num_plies = 0
+    while num_plies < 100_000:
+        num_plies += practice.collector.collect(64).num_steps
 
 
 def _leaves(tree: Any) -> list[Any]:
