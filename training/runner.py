@@ -221,6 +221,8 @@ class Run:
                 f"env.num_envs is {self.task.num_envs} but {path} is of a run with {state['num_envs']}; "
                 "a run goes on with as many environments as it had"
             )
+        if "sides" not in state:
+            raise RunError(f"{path} was written by an earlier version; it can be evaluated and watched, but not go on")
         if len(state["collector"].get("groups", self.envs)) != len(self.envs):
             raise RunError(
                 f"env.num_groups is {len(self.envs)} but {path} is of a run with {len(state['collector']['groups'])}; "

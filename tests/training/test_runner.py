@@ -247,3 +247,13 @@ def test_devices() -> None:
         assert pick_device("auto") == torch.device("cpu")
         with pytest.raises(RunError, match="device: this machine has no 'cuda'"):
             pick_device("cuda")
+
+
+def test_a_run_of_an_earlier_version_says_that_it_cannot_go_on(tmp_path: Path) -> None:
+    train(experiment(), tmp_path)
+    last = tmp_path / "checkpoints" / "last.safetensors"
+    state = checkpoint.load(last)
+    del state["sides"]
+    checkpoint.save(last, state)
+    with pytest.raises(RunError, match="written by an earlier version"):
+        train(experiment(), tmp_path, resume=True)
