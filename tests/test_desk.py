@@ -22,10 +22,10 @@ ROOT = Path(__file__).parent.parent
 ROOMS = ("agents", "configs", "envs", "networks", "scripts", "training")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+CONFIGS = sorted(p for p in (ROOT / "configs").rglob("*.yaml") if p.parent.name != "supervised")
 EXTRAS = (
     *("pygame", "Box2D", "mujoco", "minatar", "stable_baselines3", "ray", "ale_py", "lz4", "matplotlib", "pandas"),
-    *("pyspiel", "open_spiel", "choix", "rust_reversi"),
+    *("pyspiel", "open_spiel", "choix", "rust_reversi", "sklearn"),
 )
 
 

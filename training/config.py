@@ -112,12 +112,20 @@ def load(config: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     Raises:
         RunError: no such file, not YAML, or a setting is unknown, missing, of the wrong type or out of range.
     """
+    mapping = read(config)
+    if "task" in mapping and "agent" not in mapping:
+        raise RunError(f"{config} is of a supervised task, without an agent: triathlon supervised {config}")
+    return from_mapping(mapping, overrides)
+
+
+def read(config: str | Path) -> dict[str, Any]:
+    """What stands in the file of a configuration; raises RunError where it is not there or not YAML."""
     path = find(config)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RunError(f"the configuration {path} cannot be read: {error}") from error
-    return from_mapping(yaml_text.parse(text, str(path)), overrides)
+    return yaml_text.parse(text, str(path))
 
 
 def from_mapping(mapping: dict[str, Any], overrides: Sequence[str] = ()) -> Experiment:
@@ -138,7 +146,7 @@ def find(config: str | Path) -> Path:
     raise RunError(f"there is no configuration file '{config}' and no shipped configuration of that name; {hint}")
 
 
-def dump(experiment: Experiment) -> str:
+def dump(experiment: Any) -> str:
     """The experiment as YAML with every setting; `load` gives an equal experiment back."""
     return yaml_text.dump(schema.to_mapping(experiment))
 
@@ -199,7 +207,7 @@ def _copy(value: Any) -> Any:
     return {key: _copy(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
-def help_text(experiment: Experiment) -> str:
+def help_text(experiment: Any) -> str:
     """Every setting of the experiment with its value and its line of help, grouped by the mapping it stands in."""
     groups: dict[str, list[tuple[str, str, str]]] = {}
     for path, value, text in schema.settings(experiment):
@@ -225,4 +233,5 @@ __all__ = [
     "help_text",
     "load",
     "override",
+    "read",
 ]

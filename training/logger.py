@@ -30,14 +30,20 @@ MONITOR = ["r", "l", "t", "step"]  # SB3's columns, and the step: it says which 
 class Logger:
     """Writes what it is given at once. With `resume_step > 0` it goes on in a folder and forgets what came later.
 
-    `configuration` (Markdown) is what TensorBoard shows as the text of that name.
+    `configuration` (Markdown) is what TensorBoard shows as the text of that name. Without an `env_id` there are no
+    episodes and no `monitor.csv`.
 
     Raises:
         RunError: (every method) a file cannot be written; names the folder and the cause.
     """
 
     def __init__(
-        self, folder: str | Path, config: LoggingConfig, env_id: str, resume_step: int = 0, configuration: str = ""
+        self,
+        folder: str | Path,
+        config: LoggingConfig,
+        env_id: str | None,
+        resume_step: int = 0,
+        configuration: str = "",
     ) -> None:
         self._folder, self._config, self._resume_step = Path(folder), config, resume_step
         self._configuration = configuration
@@ -48,9 +54,10 @@ class Logger:
         with self._writing():
             self._folder.mkdir(parents=True, exist_ok=True)
             if config.csv:
+                self._progress = _Table(self._folder / "progress.csv", [STEP], STEP, resume_step)
+            if config.csv and env_id is not None:
                 header = "#" + json.dumps({"t_start": self._started, "env_id": env_id})
                 self._monitor = _Table(self._folder / "monitor.csv", MONITOR, "step", resume_step, header)
-                self._progress = _Table(self._folder / "progress.csv", [STEP], STEP, resume_step)
                 self._started = self._monitor.started(self._started)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
@@ -94,6 +101,22 @@ class Logger:
             small = film.frames
             with self._writing():
                 self._event_file().image(tag, gif(small, film.fps), small.shape[1], small.shape[2], step)
+
+    def picture(self, tag: str, picture: NDArray[np.uint8], step: int) -> None:
+        """One picture `[H, W, 3]`."""
+        if self._config.tensorboard:
+            from PIL import Image
+
+            encoded = io.BytesIO()
+            Image.fromarray(picture).save(encoded, "PNG")
+            with self._writing():
+                self._event_file().image(tag, encoded.getvalue(), picture.shape[0], picture.shape[1], step)
+
+    def text(self, tag: str, markdown: str, step: int) -> None:
+        """Text, shown as Markdown."""
+        if self._config.tensorboard:
+            with self._writing():
+                self._event_file().text(tag, markdown, step)
 
     def close(self) -> None:
         """Close the files; nothing can be written afterwards."""

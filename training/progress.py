@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -52,17 +52,21 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    def _shown(self) -> str:
+        """How well it goes, in a few words."""
+        returns = [episode.episode_return for episode in self._episodes]
+        return f"return {sum(returns) / len(returns):.1f}" if returns else "no episode has ended"
+
     def _show(self) -> None:
         now = time.perf_counter()
         self._due = now + self._period
-        returns = [episode.episode_return for episode in self._episodes]
-        shown = f"return {sum(returns) / len(returns):.1f}" if returns else "no episode has ended"
+        shown = self._shown()
         if not self._stream.isatty():
             rate = (self._num_steps - self._first) / max(now - self._started, 1e-9)
             left = (self._total - self._num_steps) / rate if rate else float("inf")

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from triathlon.networks.errors import nearest
 from triathlon.training import config as experiments
@@ -28,6 +28,17 @@ from triathlon.training.config import Experiment
 from triathlon.training.errors import RunError
 
 LATEST = "latest"
+
+
+class Named(Protocol):
+    """An experiment of any sort."""
+
+    @property
+    def root(self) -> str: ...
+    @property
+    def name(self) -> str | None: ...
+    @property
+    def seed(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -40,7 +51,7 @@ class RunFolder:
         """The experiment of this run, changed by command-line arguments; raises RunError if it cannot be read."""
         return experiments.load(self.path / "config.yaml", overrides)
 
-    def write_experiment(self, experiment: Experiment, command: Sequence[str]) -> None:
+    def write_experiment(self, experiment: Named, command: Sequence[str]) -> None:
         """Write down what is run and how it was started; an earlier command stays in its line."""
         write_text(self.path / "config.yaml", experiments.dump(experiment))
         history = self.path / "command.txt"
@@ -84,9 +95,13 @@ def create(experiment: Experiment, command: Sequence[str]) -> RunFolder:
     Raises:
         RunError: the folder cannot be made, or `name` is taken.
     """
-    parent = Path(experiment.root) / _file_name(experiment.env.id)
+    return create_below(experiment.env.id, f"{experiment.agent.kind}-{experiment.backbone.kind}", experiment, command)
+
+
+def create_below(group: str, kinds: str, experiment: Named, command: Sequence[str]) -> RunFolder:
+    """The same for anything that is run: in the folder `group`, called after its `kinds` if it has no name."""
+    parent = Path(experiment.root) / _file_name(group)
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    kinds = f"{experiment.agent.kind}-{experiment.backbone.kind}"
     name = _file_name(experiment.name or f"{kinds}-seed{experiment.seed}-{stamp}")
     path, number = parent / name, 1
     while True:

@@ -12,9 +12,9 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.rglob("*.yaml"), key=lambda path: path.stem)}
 
 
-def catalogue() -> str:
-    """A line for each: its name, and the first sentence of its file, which says what it is."""
-    files = shipped()
+def catalogue(supervised: bool = False) -> str:
+    """A line for each of agents, or of supervised tasks: its name, and the first sentence of its file."""
+    files = {name: path for name, path in shipped().items() if (path.parent.name == "supervised") is supervised}
     width = max(map(len, files), default=0)
     firsts = {name: path.read_text(encoding="utf-8").partition("\n")[0] for name, path in files.items()}
     sentences = {name: first.removeprefix("#").strip().partition(". ")[0].rstrip(".") for name, first in firsts.items()}

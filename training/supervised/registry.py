@@ -1,0 +1,52 @@
+"""Which tasks there are: the kind named in a configuration, its settings and its class."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from triathlon.networks.errors import SettingError, nearest
+from triathlon.training.supervised.task import Task, TaskConfig
+
+_ROOM = "triathlon.training.supervised"
+_KINDS = {
+    "xor": f"{_ROOM}.xor:Xor",
+    "image_classification": f"{_ROOM}.image_classification:ImageClassification",
+}
+
+
+def task_class(kind: str) -> type[Task]:
+    """The class of a kind, imported when it is first asked for.
+
+    Raises:
+        SettingError: there is no such task.
+    """
+    if kind not in _KINDS:
+        raise SettingError(
+            f"task.kind: no task is called '{kind}'{nearest(kind, _KINDS)}: there are {', '.join(_KINDS)}"
+        )
+    module, _, name = _KINDS[kind].partition(":")
+    cls: type[Task] = getattr(importlib.import_module(module), name)
+    return cls
+
+
+def config_class(kind: str) -> type[TaskConfig]:
+    """The settings dataclass of a kind."""
+    return task_class(kind).Config
+
+
+def make_task(config: TaskConfig, facts: dict[str, Any] | None = None) -> Task:
+    """The task that `config` describes: with its data, or from the facts in a checkpoint without them.
+
+    Raises:
+        RunError: the data are not there or cannot be read.
+    """
+    return task_class(config.kind)(config, facts)  # type: ignore[call-arg]  # every task is made so
+
+
+def kinds() -> tuple[str, ...]:
+    """The names of the tasks."""
+    return tuple(_KINDS)
+
+
+__all__ = ["config_class", "kinds", "make_task", "task_class"]

@@ -1,0 +1,94 @@
+"""What is learned: the contract between a task and the one loop that fits it.
+
+T rows in time, B examples of a batch, D features, H height, W width.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import torch
+from gymnasium import Space
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from triathlon.networks.backbone import State
+from triathlon.training.supervised.examples import Batch, Dataset, Splits
+from triathlon.training.supervised.heads import Network
+
+Picture = NDArray[np.uint8]  # [H, W, 3]
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """What every task's settings derive from."""
+
+    kind: Annotated[str, "which task"] = "image_classification"
+
+
+@dataclass
+class Evaluation:
+    """How good a network is at some examples, and something to look at."""
+
+    metrics: dict[str, float]
+    pictures: dict[str, Picture] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+
+
+class Task(ABC):
+    """Data, the space of one observation, a head, a loss and measures.
+
+    `facts` is what the task found out from its data (names of classes, a vocabulary, the size of a picture), in plain
+    values. It is kept in checkpoints: a task made from facts reads no data, and can predict.
+    """
+
+    Config: ClassVar[type[TaskConfig]]
+    metric: ClassVar[str]
+    """The measure that chooses the best checkpoint."""
+    higher_is_better: ClassVar[bool] = True
+    carries_state: ClassVar[bool] = False
+    """Does each batch go on where the one before it ended?"""
+
+    space: Space[Any]
+    facts: dict[str, Any]
+    data: Splits | None
+
+    @property
+    def splits(self) -> Splits:
+        """The data, which only a task that was made to learn has."""
+        assert self.data is not None, "this task was made from facts"
+        return self.data
+
+    @abstractmethod
+    def make_head(self, in_features: int) -> nn.Module:
+        """What stands on the backbone: `head(features [T, B, D], length, generator)`."""
+
+    @abstractmethod
+    def loss(
+        self, network: Network, batch: Batch, state: State | None, generator: torch.Generator | None
+    ) -> tuple[Tensor, State]:
+        """The mean loss of a batch, and the memory after it."""
+
+    @abstractmethod
+    def evaluate(self, network: Network, dataset: Dataset, batch_size: int, device: torch.device) -> Evaluation:
+        """How good the network is at all of a data set; called without gradients."""
+
+    @abstractmethod
+    def predict(self, network: Network, files: Sequence[Path], device: torch.device) -> Iterator[str]:
+        """What the network says to each of a person's own files, a line each.
+
+        Raises:
+            RunError: a file cannot be read as what this task knows.
+        """
+
+    def augment(self, batch: Batch, rng: np.random.Generator) -> Batch:
+        """A batch changed at random as its target stays right; as it is, unless a task knows a way."""
+        return batch
+
+
+__all__ = ["Evaluation", "Picture", "Task", "TaskConfig"]
