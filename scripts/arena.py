@@ -22,7 +22,7 @@ from triathlon.envs.board.players import make_player
 from triathlon.envs.board.solver_positions import SolverPositions
 from triathlon.scripts.board_run import BoardRun, add_search_options, open_board_run, search_config
 from triathlon.scripts.main import guarded
-from triathlon.training.arena import Crosstable, MatchResult, play_match
+from triathlon.training.arena import Crosstable, GameRecord, MatchResult, play_match
 from triathlon.training.atomic_write import write_text
 from triathlon.training.crosstable_picture import draw_crosstable
 from triathlon.training.errors import RunError
@@ -131,7 +131,8 @@ def _players(options: argparse.Namespace, runs: Sequence[BoardRun], game: pyspie
         for num_simulations in searches:
             config = search_config(num_simulations, options.search_kind)
             rng = np.random.default_rng([options.seed, len(players)])
-            players.append(agent if config is None else SearchPlayer(agent, config, rng))
+            deterministic = not options.stochastic
+            players.append(agent if config is None else SearchPlayer(agent, config, rng, deterministic=deterministic))
     for name in options.opponent:
         players.append(make_player(name, game, np.random.default_rng([options.seed, len(players)])))
     return players
@@ -163,6 +164,10 @@ def _play(
     rng = np.random.default_rng(options.seed)
     matches: dict[tuple[int, int], MatchResult] = {}
     with tqdm(total=len(pairs) * options.games, unit=" games", leave=False) as bar:
+
+        def count(record: GameRecord) -> None:
+            bar.update(1)
+
         for i, j in pairs:
             bar.set_description(f"{players[i].name} – {players[j].name}")
             matches[i, j] = match = play_match(
@@ -173,7 +178,7 @@ def _play(
                 rng,
                 options.openings,
                 options.opening_plies,
-                on_game=lambda record: bar.update(1),
+                on_game=count,
             )
             found.setdefault("matches", []).append(_as_json(match))
             write_text(out, json.dumps(found) + "\n")

@@ -1,16 +1,20 @@
-"""What the commands that play board games with trained agents share: opening runs, and the options of a search."""
+"""What commands share that play board games with trained agents: opening runs, and the options of a search."""
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium.vector import VectorEnv
 
 from triathlon.agents.agent import Policy
 from triathlon.envs.board.games import NAMESPACE, load_game
 from triathlon.envs.board.planes import Planes
 from triathlon.training.agent_player import AgentPlayer
 from triathlon.training.errors import RunError
+from triathlon.training.evaluate import Actor
 from triathlon.training.restoring import load_policy
 from triathlon.training.run_folder import RunFolder, open_run
 from triathlon.training.search_rules import SearchConfig
@@ -73,4 +77,20 @@ def search_config(num_simulations: int, kind: str) -> SearchConfig | None:
     return SearchConfig(kind="gumbel" if kind == "gumbel" else "puct", simulations=num_simulations)
 
 
-__all__ = ["BoardRun", "add_search_options", "open_board_run", "search_config"]
+def looking_ahead(
+    policy: Policy, envs: VectorEnv[Any, Any, Any], options: argparse.Namespace, rng: np.random.Generator
+) -> Actor:
+    """The policy as `--search` and `--search-kind` want it to play in these environments.
+
+    Raises:
+        RunError: the number is below 0, or there is a search and the environments are no board games.
+    """
+    config = search_config(options.search, options.search_kind)
+    if config is None:
+        return policy
+    from triathlon.training.search import SearchPolicy
+
+    return SearchPolicy(policy, envs, config, rng)
+
+
+__all__ = ["BoardRun", "add_search_options", "looking_ahead", "open_board_run", "search_config"]

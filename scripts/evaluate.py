@@ -7,7 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from triathlon.envs.make import make_envs
+from triathlon.scripts.board_run import add_search_options, looking_ahead
 from triathlon.scripts.main import guarded
 from triathlon.scripts.score import summary, write_score
 from triathlon.training.errors import RunError
@@ -29,11 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     policy = load_policy(checkpoint, experiment)
     envs = make_envs(experiment.judging_env, min(options.episodes, JUDGING_ENVS))
     try:
-        played = evaluate(policy, envs, options.episodes, seed, deterministic)
+        actor = looking_ahead(policy, envs, options, np.random.default_rng(seed))
+        played = evaluate(actor, envs, options.episodes, seed, deterministic)
     finally:
         envs.close()
     found = summary(played.returns)
-    print(f"{folder.path}, {checkpoint.stem} checkpoint, {found.num_scores} episodes of {experiment.env.id}")
+    search = f"{options.search_kind}:{options.search}" if options.search else None
+    how = f", search {search}" if search else ""
+    print(f"{folder.path}, {checkpoint.stem} checkpoint{how}, {found.num_scores} episodes of {experiment.env.id}")
     for label, value, (low, high) in (
         ("mean return", found.mean, found.mean_interval),
         ("interquartile mean", found.iqm, found.iqm_interval),
@@ -41,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"  {label:<20} {value:10.2f}   95 % interval {low:.2f} to {high:.2f}")
     print(f"  mean length          {sum(played.lengths) / len(played.lengths):10.2f}   steps")
     if options.out:
-        write_score(options.out, played.returns, checkpoint, seed, deterministic)
+        write_score(options.out, played.returns, checkpoint, seed, deterministic, search)
     return 0
 
 
@@ -54,6 +60,7 @@ def add_playing_options(parser: argparse.ArgumentParser, num_episodes: int) -> N
     parser.add_argument("--seed", type=int, default=JUDGING_SEED, metavar="S", help=text)
     parser.add_argument("--stochastic", action="store_true", help="draw actions instead of playing the best one")
     parser.add_argument("--checkpoint", choices=["best", "last"], help="default: the best if there is one")
+    add_search_options(parser)
 
 
 def check_playing_options(options: argparse.Namespace) -> tuple[RunFolder, Path, int]:

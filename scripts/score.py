@@ -17,13 +17,16 @@ def summary(scores: Sequence[float]) -> Summary:
     return summarize(scores, np.random.default_rng(0))
 
 
-def write_score(path: Path, returns: Sequence[float], checkpoint: Path, seed: int, deterministic: bool) -> None:
+def write_score(
+    path: Path, returns: Sequence[float], checkpoint: Path, seed: int, deterministic: bool, search: str | None = None
+) -> None:
     """Write the returns of episodes, their summary and how they were played as JSON; raises RunError if it cannot."""
     found = summary(returns)
     content = {
         "checkpoint": checkpoint.name,
         "seed": seed,
         "deterministic": deterministic,
+        **({} if search is None else {"search": search}),
         "mean": found.mean,
         "mean_interval": found.mean_interval,
         "iqm": found.iqm,

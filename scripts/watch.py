@@ -7,12 +7,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from triathlon.agents.agent import Policy
 from triathlon.envs.make import EnvConfig, make_env, make_envs
 from triathlon.envs.screen import has_screen
 from triathlon.envs.tuples import without_tuples
+from triathlon.scripts.board_run import looking_ahead
 from triathlon.scripts.evaluate import add_playing_options, check_playing_options
 from triathlon.scripts.main import guarded
 from triathlon.training import video
@@ -31,31 +33,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.out is None and not has_screen():
         raise RunError("there is no screen to open a window on; film it with --out film.mp4")
 
-    experiment, deterministic = folder.experiment(), not options.stochastic
+    experiment = folder.experiment()
     policy = load_policy(checkpoint, experiment)
     if options.out is None:
-        played = _show(policy, experiment.judging_env, options.episodes, seed, deterministic)
+        played = _show(policy, experiment.judging_env, seed, options)
     else:
-        played = _film(policy, experiment.judging_env, options.episodes, seed, deterministic, options.out)
+        played = _film(policy, experiment.judging_env, seed, options)
         print(f"Video:  {options.out}")
     print(f"Return: {', '.join(f'{value:.1f}' for value in played.returns)}")
     return 0
 
 
-def _show(policy: Policy, env: EnvConfig, num_episodes: int, seed: int, deterministic: bool) -> Evaluation:
+def _show(policy: Policy, env: EnvConfig, seed: int, options: argparse.Namespace) -> Evaluation:
     """Play whole episodes in a window, at the speed that the environment asks for."""
     envs = without_tuples(SyncVectorEnv([lambda: make_env(env, "human")], autoreset_mode=AutoresetMode.NEXT_STEP))
     try:
-        return evaluate(policy, envs, num_episodes, seed, deterministic)
+        actor = looking_ahead(policy, envs, options, np.random.default_rng(seed))
+        return evaluate(actor, envs, options.episodes, seed, not options.stochastic)
     finally:
         envs.close()
 
 
-def _film(policy: Policy, env: EnvConfig, num_episodes: int, seed: int, deterministic: bool, out: Path) -> Evaluation:
+def _film(policy: Policy, env: EnvConfig, seed: int, options: argparse.Namespace) -> Evaluation:
     envs = make_envs(env, 1, render=True)
     try:
-        with video.record(out, video.frames_per_second(envs.metadata)) as recording:
-            return film(policy, envs, recording.add, seed, num_episodes, deterministic)
+        actor = looking_ahead(policy, envs, options, np.random.default_rng(seed))
+        with video.record(options.out, video.frames_per_second(envs.metadata)) as recording:
+            return film(actor, envs, recording.add, seed, options.episodes, not options.stochastic)
     finally:
         envs.close()
 

@@ -71,12 +71,17 @@ class Assessor(Protocol):
 
 
 class SearchPlayer:
-    """Plays what a search over a player's policy and values finds best."""
+    """Plays what a search over a player's policy and values finds best, or draws by its probabilities."""
 
     def __init__(
-        self, player: Assessor, config: SearchConfig, rng: np.random.Generator, name: str | None = None
+        self,
+        player: Assessor,
+        config: SearchConfig,
+        rng: np.random.Generator,
+        name: str | None = None,
+        deterministic: bool = True,
     ) -> None:
-        self.config, self._player, self._rng = config, player, rng
+        self.config, self._player, self._rng, self._deterministic = config, player, rng, deterministic
         self.name = name or f"{player.name}+{config.kind}:{config.simulations}"
 
     def search(self, states: Sequence[pyspiel.State]) -> Found:
@@ -85,7 +90,8 @@ class SearchPlayer:
         return search(states, self._player.assess, self.config, rngs)
 
     def choose(self, states: Sequence[pyspiel.State]) -> list[int]:
-        return self.search(states).actions
+        found = self.search(states)
+        return found.actions if self._deterministic else drawn(found.probs, self._rng)
 
     def improved(self, states: Sequence[pyspiel.State]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Probabilities `[N, A]` and values `[N]` to learn from: shares of visits (puct) or the improved policy."""
@@ -94,6 +100,13 @@ class SearchPlayer:
 
     def close(self) -> None:
         """Nothing runs outside this process."""
+
+
+def drawn(probs: NDArray[np.float32], rng: np.random.Generator) -> list[int]:
+    """An action for each of N rows of probabilities `[N, A]`."""
+    reached = probs.cumsum(1)
+    chosen: list[int] = (reached > rng.random((len(probs), 1)) * reached[:, -1:]).argmax(1).tolist()
+    return chosen
 
 
 class SearchPolicy:
@@ -125,16 +138,12 @@ class SearchPolicy:
         actions = np.zeros(games.num_envs, np.int64)
         if playing:
             found = self._player.search([games.matches[i].state for i in playing])
-            chosen = np.array(found.actions, np.int64)
-            if not deterministic:
-                reached = found.probs.cumsum(1)
-                draws = self._rng.random((len(playing), 1)) * reached[:, -1:]
-                chosen = (reached > draws).argmax(1)
-            actions[playing] = games.planes.from_game(chosen, games.sides[playing])
+            chosen = found.actions if deterministic else drawn(found.probs, self._rng)
+            actions[playing] = games.planes.from_game(np.array(chosen, np.intp), games.sides[playing])
         return Decision(torch.from_numpy(actions), ())
 
     def env_action(self, action: np.ndarray) -> np.ndarray:
         return action
 
 
-__all__ = ["Assessor", "Found", "SearchConfig", "SearchPlayer", "SearchPolicy", "search"]
+__all__ = ["Assessor", "Found", "SearchConfig", "SearchPlayer", "SearchPolicy", "drawn", "search"]
