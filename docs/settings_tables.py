@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from triathlon.networks import registry
 from triathlon.training import config, yaml_text
+from triathlon.training.shipped import shipped
 
 ROOT = Path(__file__).parent.parent
 WORDS = {
@@ -115,11 +116,13 @@ def backbones() -> str:
 
 
 def configurations() -> str:
-    """The shipped configurations, a row each."""
+    """The shipped configurations of agents, a row each."""
     lines = ["| configuration | environment | agent | backbone | steps |", "|---|---|---|---|---|"]
-    for path in sorted((ROOT / "configs").rglob("*.yaml")):
+    for path in sorted(shipped().values()):
+        if path.parent.name == "supervised":
+            continue
         experiment = config.load(path)
-        name = path.relative_to(ROOT)
+        name = f"configs/{path.parent.name}/{path.name}" if path.parent.name != "configs" else f"configs/{path.name}"
         kinds = f"`{experiment.env.id}` | `{experiment.agent.kind}` | `{experiment.backbone.kind}`"
         lines.append(f"| `{name}` | {kinds} | {experiment.total_steps:,} |")
     return "\n".join(lines)
