@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -104,12 +105,10 @@ def find_move(state: pyspiel.State, typed: str) -> int | None:
 
 def move_name(state: pyspiel.State, action: int) -> str:
     """What the player to move calls an action: a cell such as b2, a column from 1, or open_spiel's own name."""
-    game = state.get_game()
-    kind = game.get_type().short_name
+    kind = state.get_game().get_type().short_name
     text = str(state.action_to_string(state.current_player(), action)).strip()
-    if kind in CELLS:
-        row, column = divmod(action, game.observation_tensor_shape()[-1])
-        return f"{_letter(column)}{row + 1}"
+    if kind in CELLS and len(cell := re.findall(r"\d+", text)) == 2:
+        return f"{_letter(int(cell[1]))}{int(cell[0]) + 1}"
     if kind == "connect_four":
         return str(action + 1)
     return text.split()[-1] if kind == "go" else text  # "B c3": whose stone it is, is clear
