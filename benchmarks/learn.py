@@ -33,7 +33,7 @@ SHORT_WINDOW = ("--backbone.memory-length", "8", "--backbone.num-layers", "1", "
 
 # Games that are solved exactly; how many random plies a game may begin with, and steps by PPO and DQN.
 EXACT: dict[str, tuple[tuple[str, ...], dict[str, int]]] = {
-    "tictactoe": ((), {"ppo": 300_000, "dqn": 400_000}),
+    "tictactoe": ((), {"ppo": 400_000, "dqn": 400_000}),
     "hex3": (("--env.id", "board/hex", "--env.board.parameters", "{board_size: 3}"), {"ppo": 100_000, "dqn": 100_000}),
     "breakthrough53": (
         (
