@@ -135,7 +135,8 @@ class _Table:
             probs, values = self._agent.assess([state])
         best = _likeliest(probs[0], state.legal_actions())
         moves = ", ".join(f"{move_name(state, action)} {probs[0, action]:.0%}" for action in best)
-        return f"The agent would play {moves}; it expects a result of {round(float(values[0]), 2) + 0.0:+.2f} for the side to move."
+        expected = round(float(values[0]), 2) + 0.0  # no "-0.00"
+        return f"The agent would play {moves}; it expects a result of {expected:+.2f} for the side to move."
 
 
 def _likeliest(probs: NDArray[np.float32], legal: Sequence[int]) -> list[int]:
