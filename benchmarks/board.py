@@ -31,9 +31,9 @@ from triathlon.envs.board import BoardConfig
 from triathlon.envs.board.games import load_game
 from triathlon.envs.board.planes import Planes
 from triathlon.envs.board.player import Player
-from triathlon.training.agent_player import AgentPlayer
+from triathlon.training.board.agent_player import AgentPlayer
+from triathlon.training.board.search import SearchConfig, SearchPlayer
 from triathlon.training.config import from_mapping
-from triathlon.training.search import SearchConfig, SearchPlayer
 from triathlon.training.task import make_task
 
 GAMES: dict[str, tuple[str, dict[str, Any]]] = {

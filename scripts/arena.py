@@ -22,12 +22,12 @@ from triathlon.envs.board.players import make_player
 from triathlon.envs.board.solver_positions import SolverPositions
 from triathlon.scripts.board_run import BoardRun, add_search_options, open_board_run, search_config
 from triathlon.scripts.main import guarded
-from triathlon.training.arena import Crosstable, GameRecord, MatchResult, play_match
 from triathlon.training.atomic_write import write_text
-from triathlon.training.crosstable_picture import draw_crosstable
+from triathlon.training.board.arena import Crosstable, GameRecord, MatchResult, play_match
+from triathlon.training.board.crosstable_picture import draw_crosstable
+from triathlon.training.board.search import SearchPlayer
 from triathlon.training.errors import RunError
 from triathlon.training.run_folder import open_run
-from triathlon.training.search import SearchPlayer
 
 if TYPE_CHECKING:
     import pyspiel

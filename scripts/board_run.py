@@ -12,12 +12,12 @@ from gymnasium.vector import VectorEnv
 from triathlon.agents.agent import Policy
 from triathlon.envs.board.games import NAMESPACE, load_game
 from triathlon.envs.board.planes import Planes
-from triathlon.training.agent_player import AgentPlayer
+from triathlon.training.board.agent_player import AgentPlayer
+from triathlon.training.board.search_rules import SearchConfig
 from triathlon.training.errors import RunError
 from triathlon.training.evaluate import Actor
 from triathlon.training.restoring import load_policy
 from triathlon.training.run_folder import RunFolder, open_run
-from triathlon.training.search_rules import SearchConfig
 
 if TYPE_CHECKING:
     import pyspiel
@@ -88,7 +88,7 @@ def looking_ahead(
     config = search_config(options.search, options.search_kind)
     if config is None:
         return policy
-    from triathlon.training.search import SearchPolicy
+    from triathlon.training.board.search import SearchPolicy
 
     return SearchPolicy(policy, envs, config, rng)
 

@@ -16,10 +16,10 @@ from triathlon.envs.board.starts import Match
 from triathlon.scripts.board_run import add_search_options, open_board_run, search_config
 from triathlon.scripts.main import guarded
 from triathlon.scripts.terminal import HELP, Console, HumanPlayer, Leave, TakeBack, board_text, move_name
-from triathlon.training.agent_player import AgentPlayer
 from triathlon.training.atomic_write import write_text
+from triathlon.training.board.agent_player import AgentPlayer
+from triathlon.training.board.search import SearchPlayer
 from triathlon.training.errors import RunError
-from triathlon.training.search import SearchPlayer
 
 if TYPE_CHECKING:
     import pyspiel

@@ -22,8 +22,8 @@ from triathlon.envs.make import EnvConfig
 from triathlon.networks import registry as networks
 from triathlon.networks.registry import BackboneConfig
 from triathlon.training import schema, yaml_text
+from triathlon.training.board.self_play_config import SelfPlayConfig, judged
 from triathlon.training.errors import RunError
-from triathlon.training.self_play_config import SelfPlayConfig, judged
 from triathlon.training.shipped import shipped as shipped_files
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]

@@ -19,6 +19,7 @@ from triathlon.agents.registry import make_learner
 from triathlon.agents.segment import Segment
 from triathlon.envs.make import make_envs, make_groups
 from triathlon.training import checkpoint
+from triathlon.training.board.sides import make_sides
 from triathlon.training.bottleneck import Bottleneck, Situation, situation
 from triathlon.training.collector import Collector
 from triathlon.training.config import Experiment, dump
@@ -31,7 +32,6 @@ from triathlon.training.machine import allow_tf32, pick_device, set_threads, sta
 from triathlon.training.memory import announce_replay
 from triathlon.training.progress import Progress
 from triathlon.training.restoring import load_checkpoint, restore_learner
-from triathlon.training.sides import make_sides
 from triathlon.training.stopwatch import REST, shares
 from triathlon.training.task import make_task
 

@@ -23,7 +23,7 @@ from triathlon.envs.board.players import make_player
 from triathlon.envs.board.players.engine import EnginePlayer, EngineProcess, find_program
 from triathlon.envs.board.players.gtp import GtpPlayer, move_text
 from triathlon.envs.board.players.uci import UciPlayer, breakthrough_moves, chess_moves
-from triathlon.training.arena import play_match
+from triathlon.training.board.arena import play_match
 
 CHESS = pyspiel.load_game("chess")
 BREAKTHROUGH = pyspiel.load_game("breakthrough")

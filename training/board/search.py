@@ -20,10 +20,10 @@ from triathlon.agents.agent import Decision, Policy
 from triathlon.envs.board.games import is_perfect
 from triathlon.envs.board.vector import BoardEnvs
 from triathlon.networks.backbone import Obs, State
-from triathlon.training.agent_player import AgentPlayer
+from triathlon.training.board.agent_player import AgentPlayer
+from triathlon.training.board.search_rules import RULES, Rule, SearchConfig
+from triathlon.training.board.search_tree import Assess, Trees
 from triathlon.training.errors import RunError
-from triathlon.training.search_rules import RULES, Rule, SearchConfig
-from triathlon.training.search_tree import Assess, Trees
 
 if TYPE_CHECKING:
     import pyspiel

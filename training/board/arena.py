@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triathlon.envs.board.player import Player, PlayerError, choose_all
+from triathlon.training.board.ratings import Rating, Tally, elo_ratings
 from triathlon.training.errors import RunError
-from triathlon.training.ratings import Rating, Tally, elo_ratings
 
 if TYPE_CHECKING:
     import pyspiel
@@ -197,7 +197,7 @@ class Crosstable:
         return table
 
     def ratings(self, rng: np.random.Generator, anchor: str = "random") -> list[Rating]:
-        """Elo ratings of all, the anchor at 0 (`triathlon.training.ratings`)."""
+        """Elo ratings of all, the anchor at 0 (`triathlon.training.board.ratings`)."""
         table = self.tallies()
         wins = [[tally.wins for tally in row] for row in table]
         draws = [[tally.draws for tally in row] for row in table]

@@ -14,7 +14,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 
-from triathlon.training.search_tree import Trees
+from triathlon.training.board.search_tree import Trees
 
 C_BASE = 19_652  # Silver et al. 2018: visits at which exploration has grown by log 2
 NEVER = -np.inf

@@ -18,9 +18,9 @@ from triathlon.agents.agent import Policy
 from triathlon.envs.board.player import Player
 from triathlon.envs.board.players import make_player
 from triathlon.envs.board.vector import BoardEnvs
-from triathlon.training.agent_player import AgentPlayer
-from triathlon.training.self_play_config import SelfPlayConfig
-from triathlon.training.strength import Strength
+from triathlon.training.board.agent_player import AgentPlayer
+from triathlon.training.board.self_play_config import SelfPlayConfig
+from triathlon.training.board.strength import Strength
 
 WINDOW = 0.98  # how much of what was known of an opponent is kept after a game
 

@@ -62,7 +62,7 @@ def make_sides(experiment: Experiment, envs: Sequence[VectorEnv[Any, Any, Any]],
     """The opponents and measures of an experiment; open_spiel is imported for board games only."""
     if experiment.self_play is None:
         return NoSides()
-    from triathlon.training.self_play import BoardSides
+    from triathlon.training.board.self_play import BoardSides
 
     return BoardSides(experiment.self_play, envs, policy, experiment.seed)
 

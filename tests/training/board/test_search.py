@@ -15,12 +15,12 @@ from triathlon.envs.board.exact import uniform_policy
 from triathlon.envs.board.players import make_player
 from triathlon.envs.board.vector import BoardEnvs
 from triathlon.envs.make import EnvConfig, make_envs
-from triathlon.training.arena import play_match
+from triathlon.training.board.arena import play_match
+from triathlon.training.board.search import SearchConfig, SearchPlayer, SearchPolicy, search
+from triathlon.training.board.search_rules import halving
+from triathlon.training.board.search_tree import CHANCE, Trees
 from triathlon.training.errors import RunError
 from triathlon.training.evaluate import evaluate
-from triathlon.training.search import SearchConfig, SearchPlayer, SearchPolicy, search
-from triathlon.training.search_rules import halving
-from triathlon.training.search_tree import CHANCE, Trees
 
 
 def rng(seed: int = 0) -> np.random.Generator:

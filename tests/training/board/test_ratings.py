@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from triathlon.training.board.ratings import Tally, elo_ratings, expected_score
 from triathlon.training.errors import RunError
-from triathlon.training.ratings import Tally, elo_ratings, expected_score
 
 
 def rng(seed: int = 0) -> np.random.Generator:

@@ -10,9 +10,9 @@ import pytest
 
 from triathlon.envs.board.player import Player, PlayerError
 from triathlon.envs.board.players import make_player
-from triathlon.training.arena import GameRecord, MatchResult, play_match, play_round_robin
+from triathlon.training.board.arena import GameRecord, MatchResult, play_match, play_round_robin
+from triathlon.training.board.ratings import Tally
 from triathlon.training.errors import RunError
-from triathlon.training.ratings import Tally
 
 
 def rng(seed: int = 0) -> np.random.Generator:

@@ -16,13 +16,13 @@ from triathlon.envs.board.exact import GameGraph
 from triathlon.envs.errors import EnvError
 from triathlon.envs.make import make_envs
 from triathlon.training import checkpoint
-from triathlon.training.agent_player import AgentPlayer
+from triathlon.training.board.agent_player import AgentPlayer
+from triathlon.training.board.self_play import OpponentPool, board_of
+from triathlon.training.board.self_play_config import SelfPlayConfig
+from triathlon.training.board.strength import Strength
 from triathlon.training.config import Experiment, dump, from_mapping
 from triathlon.training.errors import RunError
 from triathlon.training.runner import train
-from triathlon.training.self_play import OpponentPool, board_of
-from triathlon.training.self_play_config import SelfPlayConfig
-from triathlon.training.strength import Strength
 from triathlon.training.task import make_task
 
 pytest.importorskip("pyspiel")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from triathlon.training.arena import Crosstable
 from triathlon.training.atomic_write import write_beside
-from triathlon.training.ratings import Rating
+from triathlon.training.board.arena import Crosstable
+from triathlon.training.board.ratings import Rating
 
 CELL, LINE, MARGIN, FONT_SIZE = 76, 34, 16, 15  # pixels
 PAPER, INK, FAINT = (255, 255, 255), (30, 30, 35), (150, 150, 155)

@@ -8,9 +8,9 @@ from triathlon.agents.agent import Policy
 from triathlon.envs.board.exact import GameGraph
 from triathlon.envs.board.players import make_player
 from triathlon.envs.board.vector import BoardEnvs
-from triathlon.training.agent_player import AgentPlayer
-from triathlon.training.arena import Crosstable, MatchResult, play_match, play_round_robin
-from triathlon.training.self_play_config import SelfPlayConfig
+from triathlon.training.board.agent_player import AgentPlayer
+from triathlon.training.board.arena import Crosstable, MatchResult, play_match, play_round_robin
+from triathlon.training.board.self_play_config import SelfPlayConfig
 
 MAX_POSITIONS = 200_000  # connect four 4 x 4 has 134,289; making the graph takes seconds for so many
 AGENT, ANCHOR = "agent", "random"

@@ -1,0 +1,1 @@
+"""Board games: self-play, opponents, search, matches and ratings."""
