@@ -13,12 +13,17 @@ from triathlon.training.run_folder import open_run
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Predict as the command line says; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="triathlon predict", description="Ask a supervised run about your own files.")
+    parser = argparse.ArgumentParser(
+        prog="triathlon predict",
+        usage="triathlon predict RUN FILE… [--checkpoint NAME] [--path.to-setting value …]",
+        description="Ask a supervised run about your own files.",
+        allow_abbrev=False,
+    )
     parser.add_argument("run", metavar="RUN", help="folder of a run ('latest': the last one started)")
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="pictures or texts, as the task reads them")
     text = "best or last (default: best if there is one)"
     parser.add_argument("--checkpoint", choices=["best", "last"], metavar="NAME", help=text)
-    options = parser.parse_args(arguments)
+    options, settings = parser.parse_known_args(arguments)
     import torch
 
     from triathlon.training.machine import pick_device
@@ -27,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from triathlon.training.supervised.registry import make_task
 
     folder = open_run(options.run)
-    experiment, path = load(folder.path / "config.yaml"), folder.checkpoint(options.checkpoint)
+    experiment, path = load(folder.path / "config.yaml", settings), folder.checkpoint(options.checkpoint)
     device, state = pick_device(experiment.device), load_checkpoint(path, experiment)
     task = make_task(experiment.task, state["facts"])
     network = make_network(experiment, task, device).eval()

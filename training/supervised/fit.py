@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from triathlon.agents.gradient_step import has_compiler
 from triathlon.agents.randomness import initialisation
@@ -198,11 +199,10 @@ class Fit:
         if not np.isfinite(value):
             raise RunError(f"{task.metric} is {value} at step {self.num_steps}; try a smaller fit.learning_rate")
         score = value if task.higher_is_better else -value
-        if score > self.best_score:
-            self.best_score, self.num_bad = score, 0
+        self.num_bad = 0 if score > self.best_score else self.num_bad + 1
+        if score >= self.best_score:  # of equals the later one, which has learned longer
+            self.best_score = score
             self._save("best")
-        else:
-            self.num_bad += 1
         return f"validation {task.metric} {value:.4f}"
 
     def _measure(self, part: str, dataset: Any) -> Evaluation:
@@ -271,8 +271,10 @@ def make_network(experiment: SupervisedExperiment, task: Task, device: torch.dev
     if experiment.freeze_backbone:
         backbone.requires_grad_(False)
     compute_pictures_in(network, pick_precision(experiment.precision, device, task.space))
-    pixels = num_pixels(task.space)
-    small = is_small(sum(p.numel() for p in network.parameters()), pixels) or device.type != "cpu"
+    # A table of embeddings is read, not multiplied with: it is no work to share.
+    tables = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding)}
+    num_parameters = sum(p.numel() for p in network.parameters() if id(p) not in tables)
+    small = is_small(num_parameters, num_pixels(task.space)) or device.type != "cpu"
     torch.set_num_threads(experiment.num_threads or (1 if small else num_cores()))
     return network.to(device)
 

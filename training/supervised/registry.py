@@ -12,6 +12,9 @@ _ROOM = "triathlon.training.supervised"
 _KINDS = {
     "xor": f"{_ROOM}.xor:Xor",
     "image_classification": f"{_ROOM}.image_classification:ImageClassification",
+    "text_classification": f"{_ROOM}.text_classification:TextClassification",
+    "text_generation": f"{_ROOM}.text_generation:TextGeneration",
+    "autoencoder": f"{_ROOM}.autoencoder:Autoencoder",
 }
 
 

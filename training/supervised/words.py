@@ -1,0 +1,56 @@
+"""From texts to numbers and back: words that occur often, or characters. V entries, N texts, L tokens."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triathlon.training.supervised.examples import Examples
+
+PADDING, UNKNOWN = 0, 1
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?|[^\w\s]")
+
+
+def split_words(text: str) -> list[str]:
+    """Words in lower case, and signs one by one; line breaks of web pages are spaces."""
+    return _WORD.findall(text.replace("<br />", " ").lower())
+
+
+class Vocabulary:
+    """The entries of a language and their numbers; 0 is padding and 1 stands for everything else."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = list(words)
+        self._number = {word: i for i, word in enumerate(self.words, start=2)}
+
+    @staticmethod
+    def of(texts: Iterable[Sequence[str]], size: int, min_count: int = 2) -> Vocabulary:
+        """The words that occur in at least `min_count` places, at most `size` of them, the most frequent first."""
+        counts = Counter(word for words in texts for word in words)
+        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        return Vocabulary([word for word, count in ranked[:size] if count >= min_count])
+
+    def __len__(self) -> int:
+        """V, padding and unknown included."""
+        return len(self.words) + 2
+
+    def numbers(self, words: Sequence[str]) -> list[int]:
+        """The number of each word."""
+        return [self._number.get(word, UNKNOWN) for word in words]
+
+
+def pad(texts: Sequence[Sequence[int]], max_length: int, target: NDArray[np.int64]) -> Examples:
+    """Examples of token sequences, cut after `max_length` and padded to the longest; an empty one is one unknown."""
+    cut = [list(tokens[:max_length]) or [UNKNOWN] for tokens in texts]
+    length = np.array([len(tokens) for tokens in cut], np.int64)
+    obs = np.full((len(cut), length.max()), PADDING, np.int32)
+    for row, tokens in zip(obs, cut, strict=True):
+        row[: len(tokens)] = tokens
+    return Examples(obs, target, length)
+
+
+__all__ = ["PADDING", "UNKNOWN", "Vocabulary", "pad", "split_words"]
