@@ -72,7 +72,7 @@ def maskable() -> Training:
         def action_masks(self) -> Any:
             return np.asarray(self.seen["action_mask"], bool)
 
-    masked = ActionMasker(BothSides(), lambda env: env.action_masks())  # type: ignore[attr-defined]
+    masked = ActionMasker(BothSides(), "action_masks")
     model = MaskablePPO("MlpPolicy", masked, n_steps=ROLLOUT, batch_size=256, n_epochs=4, device="cpu", seed=1)
 
     def train(num_steps: int) -> float:

@@ -50,7 +50,7 @@ def test_a_perceptron_fails_at_exclusive_or_and_a_hidden_layer_solves_it(tmp_pat
     assert metrics(mlp)["accuracy"] > 0.97
 
 
-DIGITS_BACKBONES = {
+DIGITS_BACKBONES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "mlp": ({"kind": "mlp", "hidden_sizes": [64], "activation": "relu"}, {}),
     "cnn": ({"kind": "cnn", "features": 64}, {}),
     "impala": ({"kind": "impala", "channels": [16], "features": 64}, {}),
