@@ -54,8 +54,8 @@ def confusion_picture(table: NDArray[np.int64], names: Sequence[str]) -> Picture
     share = table / np.maximum(1, table.sum(1, keepdims=True))
     for i, j in np.ndindex(num_classes, num_classes):
         x, y = margin + j * cell, margin + i * cell
-        shade = int(255 * (1.0 - share[i, j] ** 0.5))  # the root, so that a few mistakes can be seen
-        fill = (shade, 255 - (255 - shade) // 2, shade) if i == j else (255 - (255 - shade) // 3, shade, shade)
+        shade = int(255 - 150 * share[i, j] ** 0.5)  # the root, so that a few mistakes can be seen
+        fill = (shade, 255 - (255 - shade) // 3, shade) if i == j else (255, shade, shade)
         draw.rectangle((x, y, x + cell, y + cell), fill=fill, outline=(220, 220, 220))
         if table[i, j] and num_classes <= 20:
             draw.text((x + cell / 2, y + cell / 2), str(table[i, j]), fill=BLACK, anchor="mm")
