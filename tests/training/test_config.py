@@ -216,7 +216,7 @@ def test_shipped_configurations_are_found_by_name() -> None:
 
 def test_every_shipped_configuration_is_valid() -> None:
     folder = config.find("cartpole_ppo").parent
-    paths = sorted(folder.rglob("*.yaml"))
+    paths = sorted(path for path in folder.rglob("*.yaml") if path.parent.name != "supervised")
     assert paths
     for path in paths:
         assert config.load(path).total_steps > 0
