@@ -268,6 +268,8 @@ def make_network(experiment: SupervisedExperiment, task: Task, device: torch.dev
     with initialisation(np.random.SeedSequence(experiment.seed, spawn_key=(INITIAL,))):
         backbone = make_backbone(experiment.backbone, task.space)
         network = Network(backbone, task.make_head(backbone.out_features), experiment.freeze_backbone)
+        with torch.no_grad():
+            task.prepare(network)
     if experiment.freeze_backbone:
         backbone.requires_grad_(False)
     compute_pictures_in(network, pick_precision(experiment.precision, device, task.space))

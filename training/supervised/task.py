@@ -68,6 +68,9 @@ class Task(ABC):
     def make_head(self, in_features: int) -> nn.Module:
         """What stands on the backbone: `head(features [T, B, D], length, generator)`."""
 
+    def prepare(self, network: Network) -> None:  # noqa: B027 (most tasks want no change)
+        """Change the initial weights where this task knows better ones; as they are, unless it does."""
+
     @abstractmethod
     def loss(
         self, network: Network, batch: Batch, state: State | None, generator: torch.Generator | None

@@ -12,6 +12,7 @@ import torch
 from annotated_types import Ge, Gt, Lt, MinLen
 from gymnasium import spaces
 from numpy.typing import NDArray
+from torch import nn
 
 from triathlon.training.supervised.classification import Classification, ClassificationConfig
 from triathlon.training.supervised.examples import Batch, Dataset, Examples, Splits
@@ -36,6 +37,7 @@ class TextClassificationConfig(ClassificationConfig):
     min_count: Annotated[int, Gt(0), "rarer words are not told apart"] = 2
     max_length: Annotated[int, Gt(0), "words of a text that are read, from its start"] = 256
     word_dropout: Annotated[float, Ge(0), Lt(1), "share of words made unknown while they are learned from"] = 0.0
+    embedding_std: Annotated[float, Gt(0), "standard deviation of the words' vectors at the start"] = 0.1
     pooling: Pooling = "mean"
 
 
@@ -61,6 +63,12 @@ class TextClassification(Classification):
         if self.data is not None:
             self.weigh_classes(data.train[1])
         self.space = spaces.Discrete(len(self.vocabulary))
+
+    def prepare(self, network: Network) -> None:
+        """Small vectors: what a rare word says must not be the noise that torch draws from N(0, 1) for it."""
+        for module in network.modules():
+            if isinstance(module, nn.Embedding):
+                module.weight.mul_(self.config.embedding_std)
 
     def augment(self, batch: Batch, rng: np.random.Generator) -> Batch:
         if not self.config.word_dropout:

@@ -253,3 +253,11 @@ def test_reviews_of_a_package() -> None:
     assert data.classes == ["negative", "positive"]
     assert 8400 < sum(sizes) <= 8530 and sizes[2] == round(0.2 * sum(sizes))
     assert not set(data.train[0]) & set(data.test[0])
+
+
+def test_words_start_with_small_vectors(tmp_path: Path) -> None:
+    task = {"kind": "text_classification", "source": str(reviews(tmp_path)), "embedding_std": 0.05, "min_count": 1}
+    run = Fit(from_mapping({**QUIET, "task": task, "backbone": "tokens", "fit": {}}), tmp_path / "run")
+    run.close()
+    (table,) = [w for name, w in run.network.named_parameters() if "embedding" in name]
+    assert table.std().item() == pytest.approx(0.05, rel=0.1)
