@@ -65,6 +65,18 @@ class Policy(Protocol):
         """Take over what another copy of this policy gave as `weights()`."""
         ...
 
+    def acting_state(self) -> dict[str, float]:
+        """What of `weights()` changes without a gradient step, such as epsilon: a few numbers by name."""
+        ...
+
+    def load_acting_state(self, state: dict[str, float]) -> None:
+        """Take over what another copy of this policy gave as `acting_state()`."""
+        ...
+
+    def set_columns(self, first: int, total: int) -> None:
+        """Which columns of the run the environments are that it acts in: `first`, `first + 1`, … of `total`."""
+        ...
+
 
 class Learner(Protocol):
     """Improves a policy from segments. Everything that it knows goes through `state_dict`."""

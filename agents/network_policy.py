@@ -52,6 +52,16 @@ class NetworkPolicy:
             for x, part in zip(self._tensors, parts, strict=True):
                 x.copy_(part.view(x.shape))
 
+    def acting_state(self) -> dict[str, float]:
+        """What of `weights()` changes without a gradient step: here nothing."""
+        return {}
+
+    def load_acting_state(self, state: dict[str, float]) -> None:
+        """Take over what `acting_state()` of another copy gave."""
+
+    def set_columns(self, first: int, total: int) -> None:
+        """The environments are columns `first`, `first + 1`, … of `total`; most policies act alike in all."""
+
     def _as_rows(self, obs: Obs, is_first: Tensor, legal: Tensor | None) -> tuple[Obs, Tensor, Tensor | None]:
         """What was seen in B environments, on the network's device and as a sequence of one row `[1, B, …]`."""
 

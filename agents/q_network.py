@@ -62,17 +62,27 @@ class QNetwork(nn.Module):
 
 
 class EpsilonGreedyPolicy(NetworkPolicy):
-    """Takes the action of highest value, with probability `epsilon` any legal one. Noisy heads draw anew each row."""
+    """Takes the action of highest value, with probability `epsilon` any legal one. Noisy heads draw anew each row.
+
+    With `epsilon_alpha` above 0 column i of N explores with probability `epsilon ** (1 + alpha * i / (N - 1))`, so that
+    some hardly explore and some much (Ape-X: Horgan et al. 2018, section 4).
+    """
 
     network: QNetwork
 
     def __init__(
-        self, network: QNetwork, actions: JointActions, generator: torch.Generator, cuda_graphs: bool = False
+        self,
+        network: QNetwork,
+        actions: JointActions,
+        generator: torch.Generator,
+        cuda_graphs: bool = False,
+        epsilon_alpha: float = 0.0,
     ) -> None:
         super().__init__(network, generator, cuda_graphs)
         self.actions = actions
-        self.epsilon = 0.0
-        self._threshold = torch.zeros((), device=self._device)  # epsilon where recorded kernels find it
+        self.epsilon, self.epsilon_alpha = 0.0, epsilon_alpha
+        self._first_column, self._num_columns = 0, 1
+        self._threshold: tuple[float, int, Tensor] | None = None  # epsilon, B, and what came of them
 
     def initial_state(self, batch_size: int) -> State:
         return self.network.initial_state(batch_size)
@@ -89,22 +99,40 @@ class EpsilonGreedyPolicy(NetworkPolicy):
             action = head.q_values(features, legal).argmax(-1)
             head.train()
             return Decision(action[0], state)
-        self._threshold.fill_(self.epsilon)
-        return Decision(*self._explore(obs, state, is_first, legal, self.epsilon > 0.0))
+        return Decision(*self._explore(obs, state, is_first, legal, self._epsilons(is_first.shape[1])))
+
+    def set_columns(self, first: int, total: int) -> None:
+        self._first_column, self._num_columns, self._threshold = first, total, None
+
+    def epsilons(self) -> Tensor:
+        """`[N]`: the probability of a random action in each of all N columns of the run."""
+        share = torch.arange(self._num_columns) / max(1, self._num_columns - 1)
+        return torch.full_like(share, self.epsilon) ** (1.0 + self.epsilon_alpha * share)
+
+    def _epsilons(self, num_columns: int) -> Tensor | None:
+        """Epsilon of the columns acted in, `[1, B]`, or one of all; None where nothing is explored."""
+        if self.epsilon == 0.0:
+            return None
+        if self._threshold is None or self._threshold[:2] != (self.epsilon, num_columns):
+            # More columns than there are (an evaluation, say) go through all of theirs again.
+            columns = (self._first_column + torch.arange(num_columns)) % self._num_columns
+            epsilon = self.epsilons()[columns].unsqueeze(0) if self.epsilon_alpha else torch.tensor(self.epsilon)
+            self._threshold = self.epsilon, num_columns, epsilon.to(self._device)
+        return self._threshold[2]
 
     def _draw(
-        self, obs: Obs, state: State, is_first: Tensor, legal: Tensor | None, epsilon_greedy: bool
+        self, obs: Obs, state: State, is_first: Tensor, legal: Tensor | None, epsilon: Tensor | None
     ) -> tuple[Tensor, State]:
         features, state = self.network.features(obs, state, is_first)
         head = self.network.head
         head.resample(self.generator)
         action = head.q_values(features, legal).argmax(-1)
-        return (self._mixed(action, legal) if epsilon_greedy else action)[0], state
+        return (action if epsilon is None else self._mixed(action, legal, epsilon))[0], state
 
-    def _mixed(self, action: Tensor, legal: Tensor | None) -> Tensor:
+    def _mixed(self, action: Tensor, legal: Tensor | None, epsilon: Tensor) -> Tensor:
         """Each action, or a random legal one with probability epsilon."""
         generator = self.generator
-        explore = torch.rand(action.shape, generator=generator, device=self._device) < self._threshold
+        explore = torch.rand(action.shape, generator=generator, device=self._device) < epsilon
         if legal is None:
             other = torch.randint(self.actions.num_actions, action.shape, generator=generator, device=self._device)
         else:
@@ -132,3 +160,9 @@ class EpsilonGreedyPolicy(NetworkPolicy):
     def load_weights(self, weights: Tensor) -> None:
         super().load_weights(weights[:-1])
         self.epsilon = float(weights[-1])
+
+    def acting_state(self) -> dict[str, float]:
+        return {"epsilon": self.epsilon}
+
+    def load_acting_state(self, state: dict[str, float]) -> None:
+        self.epsilon = state["epsilon"]

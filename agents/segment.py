@@ -30,6 +30,7 @@ class Segment:
     extras: dict[str, Tensor] = field(default_factory=dict)
     state: State = ()  # each [K, B, ...]: the memory before rows 0, P, 2P, …
     state_period: int = 1  # P
+    lag: int = 0  # updates by which the policy that collected it was behind the learner
 
     @property
     def num_rows(self) -> int:
