@@ -39,6 +39,8 @@ from triathlon.training.task import make_task
 class Run:
     """One training run in one folder. `train` plays it to its end; a run can be made from a checkpoint and go on."""
 
+    on_report: Callable[[Run, dict[str, float]], None] | None = None  # told the scalars of each row and evaluation
+
     def __init__(self, experiment: Experiment, folder: Path, resume: bool = False) -> None:
         self.experiment, self.folder = experiment, folder
         seeds = np.random.SeedSequence(experiment.seed).spawn(3)
@@ -115,13 +117,13 @@ class Run:
                     self._evaluate()
                     stopwatch.lap("evaluation")
                 if due["save"].now(self.num_steps):
-                    self._save("last", with_experience=experiment.checkpoint.replay)
+                    self.save()
                     stopwatch.lap("checkpoints")
             self.seconds = time.perf_counter() - started
             if due["evaluate"].period and self._evaluated_at < self.num_steps and not self._interrupted:
                 self._evaluate()
                 stopwatch.lap("evaluation")
-            path = self._save("last", with_experience=experiment.checkpoint.replay)
+            path = self.save()
             stopwatch.lap("checkpoints")
         bottleneck = Bottleneck(self.situation(), stopwatch.seconds.copy(), self.num_steps - first_step)
         return Result(self.num_steps, self.seconds, path, self._interrupted, bottleneck)
@@ -168,8 +170,11 @@ class Run:
         share = shares(self.collector.stopwatch.seconds, self._timed)
         self._timed = self.collector.stopwatch.seconds.copy()
         scalars |= {f"time/share_{phase}": share[phase] for phase in ("stepping", "acting", "learning")}
-        self.logger.scalars(scalars | self.sides.metrics(), self.num_steps)
+        scalars |= self.sides.metrics()
+        self.logger.scalars(scalars, self.num_steps)
         self.logger.histogram("rollout/actions", segment.action[:-1].numpy(), self.num_steps)
+        if self.on_report is not None:
+            self.on_report(self, scalars)
 
     def _evaluate(self) -> None:
         config, self._evaluated_at = self.experiment.evaluation, self.num_steps
@@ -184,8 +189,14 @@ class Run:
         if score >= self.best_score:
             self.best_score = score
             self._save("best", with_experience=False)
+        if self.on_report is not None:
+            self.on_report(self, found)
 
     # --- checkpoints --------------------------------------------------------------------------------------------------
+
+    def save(self) -> Path:
+        """Write the checkpoint that the run goes on from; returns its file."""
+        return self._save("last", with_experience=self.experiment.checkpoint.replay)
 
     def _save(self, name: str, with_experience: bool) -> Path:
         path = self.folder / "checkpoints" / f"{name}.safetensors"
@@ -264,16 +275,22 @@ class Run:
 
 
 def train(
-    experiment: Experiment, folder: Path, resume: bool = False, on_start: Callable[[], None] | None = None
+    experiment: Experiment,
+    folder: Path,
+    resume: bool = False,
+    on_start: Callable[[], None] | None = None,
+    on_report: Callable[[Run, dict[str, float]], None] | None = None,
 ) -> Result:
     """Train in `folder`, from the start or from its last checkpoint, then judge the best policy.
 
-    `on_start` is called when all is made and the checkpoint was found to fit the settings.
+    `on_start` is called when all is made and the checkpoint was found to fit the settings; `on_report` with the run and
+    the scalars of every row of metrics and every evaluation, right after they were written down.
 
     Raises:
         SettingError, EnvError, RunError: the settings, the environment or a file are at fault; nothing is half-written.
     """
     run = Run(experiment, folder, resume)
+    run.on_report = on_report
     try:
         if on_start is not None:
             on_start()
