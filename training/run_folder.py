@@ -95,14 +95,16 @@ def create(experiment: Experiment, command: Sequence[str]) -> RunFolder:
     Raises:
         RunError: the folder cannot be made, or `name` is taken.
     """
-    return create_below(experiment.env.id, f"{experiment.agent.kind}-{experiment.backbone.kind}", experiment, command)
+    engine = "" if experiment.engine == "native" else f"-{experiment.engine}"
+    kinds = f"{experiment.agent.kind}-{experiment.backbone.kind}{engine}"
+    return create_below(experiment.env.id, kinds, experiment, command)
 
 
 def create_below(group: str, kinds: str, experiment: Named, command: Sequence[str]) -> RunFolder:
     """The same for anything that is run: in the folder `group`, called after its `kinds` if it has no name."""
-    parent = Path(experiment.root) / _file_name(group)
+    parent = Path(experiment.root) / file_name(group)
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    name = _file_name(experiment.name or f"{kinds}-seed{experiment.seed}-{stamp}")
+    name = file_name(experiment.name or f"{kinds}-seed{experiment.seed}-{stamp}")
     path, number = parent / name, 1
     while True:
         try:
@@ -184,5 +186,6 @@ def _cpu() -> str:
     return f"{len(names)} x {names[0]}" if names else platform.processor() or platform.machine()
 
 
-def _file_name(text: str) -> str:
+def file_name(text: str) -> str:
+    """`text` as the name of a file or folder."""
     return re.sub(r"[^\w.+-]+", "-", text).strip(".-") or "run"
