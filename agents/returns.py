@@ -11,6 +11,8 @@ another side moves at row t + 1: what that row is worth to it is worth the oppos
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -49,6 +51,49 @@ def gae(
     discount = _discount(gamma, valid & ~terminated, next_sign)
     delta = torch.where(valid, reward + discount * value[1:] - value[:-1], 0.0)
     return _scan_back(delta, gae_lambda * discount)
+
+
+class VTrace(NamedTuple):
+    """What `vtrace` gives, each `[T, B]`."""
+
+    targets: Tensor  # what the values are pulled to
+    advantage: Tensor  # of the action played, not yet weighted
+    rho: Tensor  # the weight of a row in a policy gradient: the clipped ratio
+
+
+def vtrace(
+    log_ratio: Tensor,
+    reward: Tensor,
+    value: Tensor,
+    terminated: Tensor,
+    is_first: Tensor,
+    gamma: float,
+    lambda_: float,
+    rho_clip: float = 1.0,
+    c_clip: float = 1.0,
+    next_sign: Tensor | None = None,
+) -> VTrace:
+    """Targets and advantages of a policy other than the one that acted (IMPALA: Espeholt et al. 2018, section 4.1).
+
+    `log_ratio [T, B]` is the log-probability of each action now less that when it was played; `value [T+1, B]` is of
+    now; the rest is as for `gae`. With `rho = min(rho_clip, ratio)`, `c = lambda_ * min(c_clip, ratio)`, the one-step
+    error `d[t]` of `gae`, s the sign and `w[t] = gamma * s[t] * (1 - terminated[t])`:
+    `targets[t] = value[t] + x[t]`, `x[t] = rho[t] * d[t] + w[t] * c[t] * x[t+1]`, `x[T] = 0` (equation 1), and
+    `advantage[t] = d[t] + lambda_ * w[t] * x[t+1]`, which the policy gradient weights by `rho[t]` (equation 4).
+
+    `lambda_` 1 is the paper's; below it, the advantage bootstraps from `lambda_ * target + (1 - lambda_) * value`. So
+    with ratio 1 the targets are the lambda-returns and the advantages those of `gae`. Rows that are not valid get
+    their value, 0 and 0.
+    """
+    valid = ~is_first[1:]
+    discount = _discount(gamma, valid & ~terminated, next_sign)
+    delta = torch.where(valid, reward + discount * value[1:] - value[:-1], 0.0)
+    ratio = log_ratio.exp()
+    rho = torch.where(valid, ratio.clamp(max=rho_clip), 0.0)
+    carry = torch.where(valid, lambda_ * ratio.clamp(max=c_clip), 0.0) * discount
+    x = _scan_back(rho * delta, carry)
+    following = torch.cat([x[1:], torch.zeros_like(x[:1])])
+    return VTrace(value[:-1] + x, delta + lambda_ * discount * following, rho)
 
 
 def _discount(gamma: float, goes_on: Tensor, next_sign: Tensor | None) -> Tensor:
@@ -178,6 +223,7 @@ def explained_variance(predicted: Tensor, target: Tensor, mask: Tensor) -> Tenso
 
 
 __all__ = [
+    "VTrace",
     "categorical_projection",
     "explained_variance",
     "gae",
@@ -186,4 +232,5 @@ __all__ = [
     "quantile_huber_loss",
     "value_rescale",
     "value_unscale",
+    "vtrace",
 ]
