@@ -67,10 +67,17 @@ class DQNConfig(AgentConfig):
     initial_epsilon: Annotated[Fraction, "share of random actions at the start"] = 1.0
     final_epsilon: Annotated[Fraction, "share of random actions at the end of exploration"] = 0.05
     exploration_fraction: Annotated[Fraction, "share of the run over which epsilon falls linearly"] = 0.1
+    epsilon_alpha: Annotated[
+        float, Ge(0), "spread of epsilon: environment i of N takes epsilon^(1 + alpha i/(N - 1)) (Ape-X: 7)"
+    ] = 0.0
     prioritized: Annotated[bool, "draw what surprised most more often (Schaul et al. 2016)"] = False
     priority_exponent: Annotated[Fraction, "0 draws uniformly, 1 in proportion to the error"] = 0.6
     priority_beta: Annotated[Fraction, "importance correction at the start, rising to 1 over the run"] = 0.4
     priority_eta: Annotated[Fraction, "sequences: weight of the largest error against the mean (R2D2)"] = 0.9
+    initial_priority: Annotated[
+        Literal["greatest", "td_error"],
+        "priority of what is new: the greatest so far, or that of its error by the values that acting saw (Ape-X)",
+    ] = "greatest"
     segment_length: Annotated[int | None, Gt(0), "rows trained per sample; null: 1 without a memory, else 16"] = None
     burn_in: Annotated[int | None, Ge(0), "rows that only warm the memory up; null: 0 without a memory, else 8"] = None
     value_rescale: Annotated[bool, "learn h(Q) with h(x) = sign(x)(√(|x|+1) - 1) + 0.001x (Pohlen et al. 2018)"] = False
@@ -98,7 +105,14 @@ class DQN:
                 "agent.value_rescale: c51 fixes its returns on atoms and cannot rescale them; use head.kind qr or iqn"
             )
         if not config.prioritized:
-            refuse_unread(config, ("priority_exponent", "priority_beta", "priority_eta"), "agent.prioritized is true")
+            priorities = ("priority_exponent", "priority_beta", "priority_eta", "initial_priority")
+            refuse_unread(config, priorities, "agent.prioritized is true")
+        seen = config.initial_priority == "td_error"
+        if seen and config.head.kind == "c51":
+            raise SettingError(
+                "agent.initial_priority: td_error compares values, and with agent.head.kind c51 priorities are "
+                "cross-entropies; set it to greatest"
+            )
         if config.compress_replay and not has_pictures(task.observation_space):
             raise SettingError(
                 "agent.compress_replay is true, but there are no pictures of bytes (uint8) among the observations to "
@@ -126,9 +140,11 @@ class DQN:
             draws_or_remembers=remembers or config.head.kind == "iqn",
             cuda_graphs=config.cuda_graphs,
         )
+        act_generator = torch_generator(act_seed, task.device)
         self.policy = EpsilonGreedyPolicy(
-            self.network, actions, torch_generator(act_seed, task.device), config.cuda_graphs
+            self.network, actions, act_generator, config.cuda_graphs, config.epsilon_alpha, gives_values=seen
         )
+        self.policy.set_columns(0, task.num_envs)
         self._actions, self._device = actions, task.device
         self._generator = torch_generator(learn_seed, task.device)
         self._taus = self._generator if config.head.kind == "iqn" else None  # the others draw nothing
@@ -144,6 +160,8 @@ class DQN:
             prioritized=config.prioritized,
             priority_exponent=config.priority_exponent,
             priority_eta=config.priority_eta,
+            values_seen=seen,
+            value_rescale=config.value_rescale,
             contiguous=remembers or self.length > 1 or self.burn_in > 0,
             frame_stack=task.frame_stack,
             compress=config.compress_replay,
@@ -189,7 +207,7 @@ class DQN:
 
     def _check_buffer_size(self, num_envs: int) -> None:
         """Refuse a replay that could not hold what is added at once, or a sample with the start of the next."""
-        sample = self.burn_in + self.length + self.config.n_step + self.state_period - 2
+        sample = self.burn_in + self.length + self.config.n_step + self.state_period - 2 + self.replay.values_seen
         least = max(sample, self.num_rows) * num_envs
         if self.config.buffer_size < least:
             raise SettingError(
@@ -205,7 +223,7 @@ class DQN:
         self._num_steps += num_new
         self._schedule()
         if self._num_steps < config.learning_starts or not self.replay.num_sampleable:
-            return {"rollout/exploration_rate": self.policy.epsilon}
+            return {"rollout/exploration_rate": self._exploration_rate()}
         self._owed += num_new * config.gradient_steps / config.train_period
         metrics: Metrics = {}
         while self._owed >= 1.0:
@@ -215,7 +233,7 @@ class DQN:
         if config.tau == 1.0 and self._num_steps >= self._next_target_update:
             self._next_target_update = self._num_steps + config.target_period
             self._flat_target.load(self.step.flat.data)
-        return metrics | {"rollout/exploration_rate": self.policy.epsilon, "n_updates": float(self._num_updates)}
+        return metrics | {"rollout/exploration_rate": self._exploration_rate(), "n_updates": float(self._num_updates)}
 
     def _remember(self, segment: Segment) -> None:
         if self.network.norm is not None:
@@ -233,6 +251,10 @@ class DQN:
         self.policy.epsilon = config.initial_epsilon + explored * (config.final_epsilon - config.initial_epsilon)
         if config.anneal_learning_rate:
             self.step.learning_rate = config.learning_rate * (1.0 - progress)
+
+    def _exploration_rate(self) -> float:
+        """The share of random actions over all environments."""
+        return float(self.policy.epsilons().mean()) if self.config.epsilon_alpha else self.policy.epsilon
 
     def _beta(self) -> float:
         progress = min(1.0, self._num_steps / self._total_steps)

@@ -65,7 +65,8 @@ class EpsilonGreedyPolicy(NetworkPolicy):
     """Takes the action of highest value, with probability `epsilon` any legal one. Noisy heads draw anew each row.
 
     With `epsilon_alpha` above 0 column i of N explores with probability `epsilon ** (1 + alpha * i / (N - 1))`, so that
-    some hardly explore and some much (Ape-X: Horgan et al. 2018, section 4).
+    some hardly explore and some much (Ape-X: Horgan et al. 2018, section 4). With `gives_values` decisions carry the
+    values of the action taken and of the best one, `q_taken` and `q_best [B]`.
     """
 
     network: QNetwork
@@ -77,10 +78,11 @@ class EpsilonGreedyPolicy(NetworkPolicy):
         generator: torch.Generator,
         cuda_graphs: bool = False,
         epsilon_alpha: float = 0.0,
+        gives_values: bool = False,
     ) -> None:
         super().__init__(network, generator, cuda_graphs)
         self.actions = actions
-        self.epsilon, self.epsilon_alpha = 0.0, epsilon_alpha
+        self.epsilon, self.epsilon_alpha, self._gives_values = 0.0, epsilon_alpha, gives_values
         self._first_column, self._num_columns = 0, 1
         self._threshold: tuple[float, int, Tensor] | None = None  # epsilon, B, and what came of them
 
@@ -122,12 +124,18 @@ class EpsilonGreedyPolicy(NetworkPolicy):
 
     def _draw(
         self, obs: Obs, state: State, is_first: Tensor, legal: Tensor | None, epsilon: Tensor | None
-    ) -> tuple[Tensor, State]:
+    ) -> tuple[Tensor, State, dict[str, Tensor]]:
         features, state = self.network.features(obs, state, is_first)
         head = self.network.head
         head.resample(self.generator)
-        action = head.q_values(features, legal).argmax(-1)
-        return (action if epsilon is None else self._mixed(action, legal, epsilon))[0], state
+        values = head.q_values(features, legal)
+        action = values.argmax(-1)
+        if epsilon is not None:
+            action = self._mixed(action, legal, epsilon)
+        if not self._gives_values:
+            return action[0], state, {}
+        taken = values.gather(-1, action.unsqueeze(-1)).squeeze(-1)
+        return action[0], state, {"q_taken": taken[0], "q_best": values.amax(-1)[0]}
 
     def _mixed(self, action: Tensor, legal: Tensor | None, epsilon: Tensor) -> Tensor:
         """Each action, or a random legal one with probability epsilon."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from triathlon.agents.device_rows import fits
 from triathlon.agents.picture_store import INDEX_BYTES, TYPICAL_SHARE, load_lz4
 from triathlon.agents.priorities import Priorities
-from triathlon.agents.returns import n_step_targets
+from triathlon.agents.returns import n_step_targets, value_rescale, value_unscale
 from triathlon.agents.row_store import Array, Index, RowStore, host, padded
 from triathlon.agents.sample import Sample
 from triathlon.agents.segment import Segment
@@ -57,8 +57,11 @@ class Replay:
     together when they are drawn, and K - 1 more rows are kept for the frames of the oldest. With `compress`, pictures
     are packed losslessly (`agents/picture_store.py`).
 
-    `extras` are not stored. Prioritised sampling is proportional (Schaul et al. 2016, section 3.3), the priority of a
-    sequence `eta * max + (1 - eta) * mean` of its absolute TD errors (R2D2: Kapturowski et al. 2019, section 2.3).
+    Prioritised sampling is proportional (Schaul et al. 2016, section 3.3), the priority of a sequence
+    `eta * max + (1 - eta) * mean` of its absolute TD errors (R2D2: Kapturowski et al. 2019, section 2.3). What is new
+    has the greatest priority so far; with `values_seen`, it has that of its errors by the values that acting saw, which
+    are stored from the extras `q_taken` and `q_best` (Ape-X: Horgan et al. 2018, section 3). A start then waits one row
+    more: what acting sees of the last row, to bootstrap from, comes with the next segment. Other extras are not stored.
     """
 
     def __init__(
@@ -72,6 +75,8 @@ class Replay:
         prioritized: bool = False,
         priority_exponent: float = 0.6,
         priority_eta: float = 0.9,
+        values_seen: bool = False,
+        value_rescale: bool = False,
         *,
         contiguous: bool,
         frame_stack: int = 1,
@@ -86,6 +91,7 @@ class Replay:
             )
         self.capacity, self.gamma, self.n_step, self.length, self.burn_in = capacity, gamma, n_step, length, burn_in
         self.prioritized, self.priority_exponent, self.priority_eta = prioritized, priority_exponent, priority_eta
+        self.values_seen, self.value_rescale = values_seen, value_rescale
         self.state_period, self.contiguous, self.generator = state_period, contiguous, generator
         self.frame_stack, self.compress = frame_stack, compress
         self._picture_device, self._only_if_they_fit = picture_device, only_if_they_fit
@@ -199,14 +205,40 @@ class Replay:
         self._first, self._ready = keep_from, max(self._ready, keep_from)
 
     def _ready_starts(self) -> None:
-        """Admit the starts whose last row has been written, with the greatest priority so far."""
+        """Admit the starts whose last row has been written, and decided upon where its value is asked for."""
         waiting = self._row_of(np.arange(self._ready, self._end))
-        ready = self._ready + int((waiting + self._span <= self._head).sum())
+        ready = self._ready + int((waiting + self._span + self.values_seen <= self._head).sum())
         playable = self._playable(self._ready, ready)
         self._num_sampleable += int(playable.sum())
         if self._priorities is not None and ready > self._ready:
-            self._priorities.admit(self._leaves(self._ready, ready).ravel(), playable.ravel())
+            leaf = self._leaves(self._ready, ready).ravel()
+            self._priorities.admit(leaf, playable.ravel())
+            if self.values_seen:
+                index = np.arange(self._ready * self._num_columns, ready * self._num_columns)
+                self._priorities.update(leaf, playable.ravel(), *self._errors_seen(self._rows, index))
         self._ready = ready
+
+    def _errors_seen(self, rows: RowStore, index: Index) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """`[L, N]`: n-step TD errors of the trained rows by the values that acting saw, and which were played."""
+        window = self._window(index)
+        known, returns, discount, steps = self._targets(rows, window, rows.take("is_first", window))
+        trained = slice(self.burn_in, None)
+        places = np.arange(self.burn_in, self.burn_in + self.length)[:, None] + steps[trained]
+        best = np.take_along_axis(rows.take("q_best", window), places, 0)
+        if self.value_rescale:
+            best = value_unscale(torch.from_numpy(best)).numpy()
+        goal = returns[trained] + discount[trained] * best
+        if self.value_rescale:
+            goal = value_rescale(torch.from_numpy(goal)).numpy()
+        taken = rows.take("q_taken", window[trained][: self.length])
+        return goal - taken, steps[trained] > 0
+
+    def _targets(self, rows: RowStore, window: Index, is_first: NDArray[np.bool_]) -> Any:
+        """What is known of the rows of a window `[W, N]`, and their n-step targets."""
+        reward, terminated = rows.take("reward", window), rows.take("terminated", window)
+        sign = rows.take("next_sign", window)[:-1] if "next_sign" in rows.arrays else None
+        known = {"reward": reward, "terminated": terminated, "is_first": is_first}
+        return known, *n_step_targets(reward[:-1], terminated[:-1], is_first, self.gamma, self.n_step, sign)
 
     def _row_of(self, start: Any) -> Any:
         return start if self._start_row is None else self._start_row[start % self._num_ring_starts]
@@ -228,10 +260,12 @@ class Replay:
     def _allocate(self, segment: Segment) -> RowStore:
         columns = segment.num_columns
         num_rows = self.capacity // columns
-        if num_rows < self._span:
+        least = self._span + self.values_seen
+        if num_rows < least:
             raise SettingError(
                 f"capacity {self.capacity} of the replay holds {num_rows} rows of {columns} environments; one sample "
-                f"needs burn_in + length + n_step - 1 = {self._span}: raise capacity to {self._span * columns} or more"
+                f"needs burn_in + length + n_step - 1 = {self._span}{' and one more' if self.values_seen else ''}: "
+                f"raise capacity to {least * columns} or more"
             )
         self._make_room(columns, self._start_period_of(segment))
         # Rows are starts by their own number, which begins after the history; those with states are counted apart.
@@ -273,17 +307,14 @@ class Replay:
             window = self._window(index)
             is_first = self._rows.take("is_first", window)
             weights = torch.from_numpy(self._priorities.weights(leaf, beta))
-        reward, terminated = self._rows.take("reward", window), self._rows.take("terminated", window)
-        sign = self._rows.take("next_sign", window)[:-1] if "next_sign" in self._rows.arrays else None
-        returns, discount, steps = n_step_targets(reward[:-1], terminated[:-1], is_first, self.gamma, self.n_step, sign)
+        known, returns, discount, steps = self._targets(self._rows, window, is_first)
         trained = slice(self.burn_in, None)
         if self.contiguous or self.n_step == 1:
             bootstrap = self._offsets[self.burn_in : self.burn_in + self.length] + np.maximum(steps[trained], 1)
         else:  # keep the two rows that matter, so that n costs no rows in the network
             pair = (np.stack([np.zeros_like(steps[0]), steps[0]]), np.arange(batch_size))
-            window, reward, terminated, is_first = window[pair], reward[pair], terminated[pair], is_first[pair]
+            window, known = window[pair], {name: x[pair] for name, x in known.items()}
             bootstrap = np.ones_like(steps)
-        known = {"reward": reward, "terminated": terminated, "is_first": is_first}
         state: tuple[Array, ...] = ()
         if self._states:
             leaf = index % (self._num_ring_starts * self._num_columns)
@@ -363,6 +394,7 @@ class Replay:
                 )
             saved = {"prioritized": state["priorities"] is not None}
             saved |= {"frame_stack": state["rows"]["frame_stack"], "compress": state["rows"]["compress"]}
+            saved["values_seen"] = "q_best" in state["rows"]["arrays"]
             for name, value in saved.items():
                 if getattr(self, name) != value:
                     raise SettingError(

@@ -23,6 +23,7 @@ from triathlon.networks.errors import SettingError
 
 Array = NDArray[Any]
 Index = NDArray[np.int64]
+VALUES_SEEN = ("q_taken", "q_best")  # in the extras of a policy that values actions, where it gives them
 Shape = tuple[tuple[int, ...], np.dtype[Any]]
 
 
@@ -186,6 +187,7 @@ def _arrays_of(segment: Segment) -> dict[str, Array]:
         arrays["next_sign"] = host(segment.next_sign)
     if segment.legal is not None:
         arrays["legal"] = np.packbits(host(segment.legal), axis=-1)
+    arrays |= {name: host(segment.extras[name]) for name in VALUES_SEEN if name in segment.extras}
     _flatten(segment.obs, "obs", arrays)
     return arrays
 
@@ -224,4 +226,4 @@ def _names_of(obs: Obs, name: str) -> Any:
     return name if isinstance(obs, Tensor) else {key: _names_of(value, f"{name}/{key}") for key, value in obs.items()}
 
 
-__all__ = ["Array", "Index", "RowStore", "host", "padded"]
+__all__ = ["VALUES_SEEN", "Array", "Index", "RowStore", "host", "padded"]
