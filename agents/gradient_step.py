@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from triathlon.agents.cuda_graph import CudaGraph
+from triathlon.agents.ranks import ALONE, Ranks
 from triathlon.networks.errors import SettingError
 from triathlon.networks.flat import FlatParameters
 
@@ -43,6 +44,9 @@ class GradientStep:
     With `cuda_graphs`, on a GPU, the kernels of a step (compiled or not) are recorded and launched together; not where
     the loss unrolls a memory or draws random numbers.
 
+    A batch may also come in parts (`of_parts`), here and in the other processes of `ranks`: their losses, and so their
+    gradients, are summed. Then the gradient of a part is one function, and the move another.
+
     Raises:
         SettingError: `compile` is true and such is the loss, or this machine has no compiler for the network's device.
     """
@@ -57,15 +61,18 @@ class GradientStep:
         compile: bool | Literal["auto"],
         draws_or_remembers: bool,
         cuda_graphs: bool = False,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.flat = FlatParameters(network)
         self.learning_rate, self.eps, self.max_grad_norm = learning_rate, eps, max_grad_norm
-        self._network, self._loss = network, loss
+        self._network, self._loss, self._ranks = network, loss, ranks
         self._mean, self._square = torch.zeros_like(self.flat.data), torch.zeros_like(self.flat.data)
         self._num_steps = 0
         # Filled, not sent: a number travels to a GPU with the kernel that writes it, and nobody waits.
         self._scales = torch.zeros(2, device=self.flat.data.device)
         self._run: Callable[..., tuple[Tensor, Tensor]] = self._eager_step
+        self._add: Callable[..., Tensor] = self._eager_add
+        self._finish: Callable[[], Tensor] = self._clip_and_move
         self.compiles = False
         """Whether the step is compiled, at its first call."""
         self.compile_seconds: float | None = None
@@ -85,38 +92,78 @@ class GradientStep:
             options = None if guards is None else {"guard_filter_fn": guards}
             compiled = torch.compile(self._whole_step, dynamic=False, options=options)
             self._run = partial(self._compiled_step, compiled)
+            self._add = partial(self._compiled_add, torch.compile(self._gradient, dynamic=False, options=options))
             self.compiles = True
         if cuda_graphs and not draws_or_remembers:
-            self._run = CudaGraph(self._run)
+            self._run, self._add, self._finish = CudaGraph(self._run), CudaGraph(self._add), CudaGraph(self._finish)
 
     def __call__(self, *batch: Any) -> tuple[Tensor, Tensor]:
         """One step on a minibatch; returns the numbers that the loss reports and the gradient's norm, unclipped."""
+        started = time.perf_counter()
+        self._count_step()
+        numbers, norm = self._run(*batch)
+        self._note_compiling(started)
+        return numbers, norm
+
+    def of_parts(self, parts: Sequence[tuple[Any, ...]]) -> tuple[list[Tensor], Tensor]:
+        """One step on a minibatch in parts, whose losses add up to that of the minibatch (of all `ranks`).
+
+        Returns the numbers of each part here, and the norm of the whole gradient.
+        """
+        started = time.perf_counter()
+        self._count_step()
+        numbers = [self._add(*part) for part in parts]
+        self._ranks.sum(self.flat.grad)
+        norm = self._finish()
+        self._note_compiling(started)
+        return numbers, norm
+
+    def _count_step(self) -> None:
         self._num_steps += 1
         # The two bias corrections: m̂ = m / c1 and √v̂ = √v / √c2.
         c1, c2 = 1.0 - BETA1**self._num_steps, 1.0 - BETA2**self._num_steps
         self._scales[0].fill_(self.learning_rate / c1)
         self._scales[1].fill_(c2**-0.5)
-        started = time.perf_counter()
-        numbers, norm = self._run(*batch)
+
+    def _note_compiling(self, started: float) -> None:
         if self.compiles:
             self.compile_seconds = self.compile_seconds or time.perf_counter() - started
-        return numbers, norm
 
     def _eager_step(self, *batch: Any) -> tuple[Tensor, Tensor]:
+        numbers = self._eager_add(*batch)
+        return numbers, self._clip_and_move()
+
+    def _eager_add(self, *batch: Any) -> Tensor:
+        """Add the gradient of a batch to the one that is there."""
         loss, numbers = self._loss(self._network, *batch)
         loss.backward()
-        with torch.no_grad():
-            norm = self._move(self._scales, self.flat.data, self._mean, self._square, self.flat.grad)
-            self.flat.zero_grad()
-        return numbers, norm
+        return numbers
+
+    @torch.no_grad()
+    def _clip_and_move(self) -> Tensor:
+        norm = self._move(self._scales, self.flat.data, self._mean, self._square, self.flat.grad)
+        self.flat.zero_grad()
+        return norm
 
     @torch.no_grad()
     def _compiled_step(self, compiled: Callable[..., tuple[Tensor, Tensor]], *batch: Any) -> tuple[Tensor, Tensor]:
         return compiled(self._scales, self.flat.data, self._mean, self._square, *batch)
 
+    @torch.no_grad()
+    def _compiled_add(self, compiled: Callable[..., tuple[Tensor, Tensor]], *batch: Any) -> Tensor:
+        numbers, gradient = compiled(self.flat.data, *batch)
+        self.flat.grad.add_(gradient)
+        return numbers
+
     def _whole_step(
         self, scales: Tensor, data: Tensor, mean: Tensor, square: Tensor, *batch: Any
     ) -> tuple[Tensor, Tensor]:
+        numbers, gradient = self._gradient(data, *batch)
+        return numbers, self._move(scales, data, mean, square, gradient)
+
+    def _gradient(self, data: Tensor, *batch: Any) -> tuple[Tensor, Tensor]:
+        """The numbers of a batch and its gradient `[P]`, as one function of the parameters `data [P]`."""
+
         def loss(parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
             def network(*inputs: Any) -> Any:
                 return torch.func.functional_call(self._network, parameters, inputs)
@@ -124,7 +171,7 @@ class GradientStep:
             return self._loss(network, *batch)
 
         gradients, (_, numbers) = torch.func.grad_and_value(loss, has_aux=True)(self.flat.pieces(data))
-        return numbers, self._move(scales, data, mean, square, self.flat.joined(gradients))
+        return numbers, self.flat.joined(gradients)
 
     def _move(self, scales: Tensor, data: Tensor, mean: Tensor, square: Tensor, grad: Tensor) -> Tensor:
         """Clip the gradient `[P]` and move the parameters; returns the gradient's norm."""

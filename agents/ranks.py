@@ -1,0 +1,91 @@
+"""The processes that train one agent together, each on its own part of the experience (data parallelism).
+
+Every process holds the whole network. Gradients are summed over all of them before each step, with loss weights that
+refer to all of their samples, so that the weights stay what one process with all samples side by side would get.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from triathlon.networks.errors import SettingError
+
+PATIENCE = timedelta(hours=2)  # the others wait while the first process evaluates and writes files
+
+
+class Ranks:
+    """Process `rank` of `size`; alone (`size` 1), everything here returns what it was given.
+
+    All processes must make the same calls in the same order: what decides how many there are is agreed on first, by
+    `gather`.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank, self.size = rank, size
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that writes files and speaks to the person."""
+        return self.rank == 0
+
+    def sum(self, x: Tensor) -> Tensor:
+        """`x` summed over all processes, in place; all give the same shape and get the same bits."""
+        if self.size > 1:
+            torch.distributed.all_reduce(x)
+        return x
+
+    def gather(self, *numbers: float) -> list[list[float]]:
+        """Each number of every process, `[len(numbers)][size]`: by the processor, without waiting for a GPU."""
+        mine = torch.tensor([numbers], dtype=torch.float64)
+        if self.size == 1:
+            return mine.T.tolist()  # type: ignore[no-any-return]
+        parts = [torch.empty_like(mine) for _ in range(self.size)]
+        torch.distributed.all_gather(parts, mine)
+        return torch.cat(parts).T.tolist()  # type: ignore[no-any-return]
+
+    def share(self, number: int, setting: str) -> int:
+        """This process' part of a number that all of them share evenly.
+
+        Raises:
+            SettingError: they cannot.
+        """
+        if number % self.size:
+            raise SettingError(f"{setting} is {number}, which {self.size} processes cannot share evenly")
+        return number // self.size
+
+    def seed(self, seed: np.random.SeedSequence) -> np.random.SeedSequence:
+        """A seed of this process' own; that of the first process is `seed` itself."""
+        if self.rank == 0:
+            return seed
+        return np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, 2**31 + self.rank))
+
+
+ALONE = Ranks()
+
+
+def join(environment: Mapping[str, str] = os.environ) -> Ranks:
+    """Meet the other processes that `torchrun` started; alone where it did not (its variables are not set).
+
+    With GPUs, each process takes the one of its number on its machine. Sums of tensors on GPUs go by NCCL, everything
+    else by Gloo.
+    """
+    size = int(environment.get("WORLD_SIZE", "1"))
+    if size == 1:
+        return ALONE
+    rank = int(environment["RANK"])
+    if not torch.distributed.is_initialized():
+        backend = "gloo"
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(environment["LOCAL_RANK"]) % torch.cuda.device_count())
+            backend = "cpu:gloo,cuda:nccl"
+        torch.distributed.init_process_group(backend, rank=rank, world_size=size, timeout=PATIENCE)
+    return Ranks(rank, size)
+
+
+__all__ = ["ALONE", "Ranks", "join"]
