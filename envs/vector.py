@@ -71,9 +71,12 @@ class NumpyVectorEnv(VectorEnv[Any, Any, Any]):
         if seed is not None:
             seeds = column_seeds(int(seed), self.num_envs) if isinstance(seed, int | np.integer) else seed
             self.generators = [seeding.np_random(s)[0] for s in seeds]
-        self.num_steps[:] = 0
-        self.ended[:] = False
-        self.begin(np.arange(self.num_envs))
+        # Gymnasium's option for a caller that begins new episodes itself, in the columns that it names.
+        begun = np.ones(self.num_envs, np.bool_) if options is None else options.get("reset_mask", True)
+        columns = np.flatnonzero(np.broadcast_to(begun, self.num_envs))
+        self.num_steps[columns] = 0
+        self.ended[columns] = False
+        self.begin(columns)
         return self.observe(), self._info()
 
     def step(self, actions: Any) -> tuple[Any, NDArray[Any], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:

@@ -1,0 +1,258 @@
+"""Training by Stable-Baselines3: its PPO and DQN on our backbones and our environments.
+
+Raffin et al. 2021, "Stable-Baselines3: Reliable Reinforcement Learning Implementations". B environments.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger as SB3Logger
+from torch import nn
+
+from triathlon.agents.dqn import DQNConfig
+from triathlon.agents.ppo import PPOConfig
+from triathlon.agents.q_network import EpsilonGreedyPolicy
+from triathlon.networks.images import compute_pictures_in
+from triathlon.training.config import Experiment
+from triathlon.training.engines.recorder import Recorder
+from triathlon.training.engines.sb3_envs import SB3Envs, make_resettable
+from triathlon.training.engines.sb3_network import BackboneExtractor, give_weights, take_weights
+from triathlon.training.errors import RunError
+from triathlon.training.judging import Result
+
+
+def train(
+    experiment: Experiment, folder: Path, resume: bool = False, on_start: Callable[[], None] | None = None
+) -> Result:
+    """Train in `folder` by SB3, then judge the best policy; arguments as in `triathlon.training.runner.train`.
+
+    A run that goes on has the weights, the optimiser, the counters and (with `checkpoint.replay`) the replay that it
+    had; its environments begin new episodes.
+
+    Raises:
+        SettingError, EnvError, RunError: a setting, the environment or a file is at fault.
+    """
+    recorder = Recorder(experiment, folder, resume)
+    try:
+        if recorder.network.initial_state(1):
+            raise RunError(
+                f"backbone.kind is {experiment.backbone.kind}, which has a memory, and Stable-Baselines3's PPO and DQN "
+                "carry none from step to step; use a backbone without, or engine: native or rllib"
+            )
+        envs = _make_envs(recorder)
+        try:
+            model = make_model(recorder, envs)
+            if resume:
+                _restore(model, recorder)
+            if on_start is not None:
+                on_start()
+            result = _train(recorder, model, envs)
+        finally:
+            envs.close()
+        if not result.interrupted:
+            recorder.judge(result)
+        return result
+    finally:
+        recorder.close()
+
+
+def _train(recorder: Recorder, model: BaseAlgorithm, envs: SB3Envs) -> Result:
+    class Report(BaseCallback):
+        def _on_step(self) -> bool:
+            return recorder.advance(self.num_timesteps, envs.take_episodes())
+
+    def learn() -> None:
+        remaining = recorder.experiment.total_steps - recorder.num_steps
+        first = recorder.num_steps == 0
+        model.learn(remaining, Report(), log_interval=None, reset_num_timesteps=first)  # type: ignore[arg-type]
+
+    def metrics() -> dict[str, float]:
+        kept = ("train/", "rollout/exploration_rate")
+        return {tag: value for tag, value in model.logger.name_to_value.items() if tag.startswith(kept)}
+
+    return recorder.train(
+        learn,
+        lambda: take_weights(recorder.network, model.policy),
+        metrics,
+        lambda: _state(model, recorder.experiment.checkpoint.replay),
+    )
+
+
+def _make_envs(recorder: Recorder) -> SB3Envs:
+    """The environments, with the actions that SB3 chooses from."""
+    policy, space = recorder.learner.policy, recorder.task.action_space
+    if isinstance(policy, EpsilonGreedyPolicy):  # it values every combination of parts by its number
+        chosen: gym.Space[Any] = gym.spaces.Discrete(policy.actions.num_actions)
+    else:
+        chosen = _flat_actions(space)
+    num_envs, shape = recorder.task.num_envs, chosen.shape if isinstance(chosen, gym.spaces.Discrete) else space.shape
+    return SB3Envs(
+        make_resettable(recorder.experiment.env),
+        chosen,
+        lambda actions: policy.env_action(actions.reshape(num_envs, *(shape or ()))),
+        recorder.env_seed,
+    )
+
+
+def _flat_actions(space: gym.Space[Any]) -> gym.Space[Any]:
+    """An action space as SB3 takes it: parts in one row, counted from 0."""
+    if isinstance(space, gym.spaces.Discrete):
+        return gym.spaces.Discrete(int(space.n))
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        return gym.spaces.MultiDiscrete(space.nvec.reshape(-1))
+    if isinstance(space, gym.spaces.MultiBinary):
+        return gym.spaces.MultiBinary(int(np.prod(space.shape)))
+    assert isinstance(space, gym.spaces.Box)
+    dtype: Any = space.dtype
+    return gym.spaces.Box(space.low.reshape(-1), space.high.reshape(-1), dtype=dtype)
+
+
+def make_model(recorder: Recorder, envs: SB3Envs) -> BaseAlgorithm:
+    """The SB3 model of an experiment, with the weights of `recorder.network`; the settings are those in `settings`.
+
+    Raises:
+        RunError: a setting cannot be kept with these environments.
+    """
+    experiment, agent = recorder.experiment, recorder.experiment.agent
+    assert isinstance(agent, PPOConfig | DQNConfig)
+    rate = agent.learning_rate
+    policy_kwargs: dict[str, Any] = {
+        "features_extractor_class": BackboneExtractor,
+        "features_extractor_kwargs": {"space": recorder.task.observation_space, "config": experiment.backbone},
+        "optimizer_kwargs": {"eps": agent.adam_eps},
+        "net_arch": [],
+    }
+    settings: dict[str, Any] = {
+        "policy": "MultiInputPolicy" if isinstance(envs.observation_space, gym.spaces.Dict) else "MlpPolicy",
+        "env": envs,
+        "learning_rate": (lambda remaining: rate * remaining) if agent.anneal_learning_rate else rate,
+        "gamma": agent.gamma,
+        "max_grad_norm": agent.max_grad_norm,
+        "policy_kwargs": policy_kwargs,
+        "seed": recorder.engine_seed,
+        "device": recorder.device,
+    }
+    make = _ppo if isinstance(agent, PPOConfig) else _dqn
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # advice on settings that the configuration has decided
+        model = make(agent, settings, envs.num_envs, recorder.network)  # type: ignore[arg-type]
+    model.set_logger(SB3Logger(folder=None, output_formats=[]))  # what it records is read from there
+    compute_pictures_in(model.policy, recorder.task.precision)
+    give_weights(recorder.network, model.policy)
+    return model
+
+
+def _ppo(agent: PPOConfig, settings: dict[str, Any], num_envs: int, network: nn.Module) -> BaseAlgorithm:
+    rows, clip = agent.num_steps * num_envs, agent.clip_coef
+    # As many equal minibatches as we make of the rollout.
+    batch_size = -(-rows // max(1, rows // agent.batch_size))
+    if batch_size < 2:
+        raise RunError("agent.batch_size is 1, of which engine: sb3 cannot normalise the advantages; use 2 or more")
+    settings["policy_kwargs"] |= {
+        "share_features_extractor": network.critic is None,
+        "ortho_init": False,
+        "log_std_init": agent.log_std_init,
+    }
+    return PPO(
+        n_steps=agent.num_steps,
+        batch_size=batch_size,
+        n_epochs=agent.num_epochs,
+        gae_lambda=agent.gae_lambda,
+        clip_range=(lambda remaining: clip * remaining) if agent.anneal_clip else clip,
+        clip_range_vf=agent.clip_value_coef,
+        normalize_advantage=agent.normalize_advantage,
+        ent_coef=agent.ent_coef,
+        vf_coef=agent.vf_coef,
+        target_kl=agent.target_kl,
+        **settings,
+    )
+
+
+def _dqn(agent: DQNConfig, settings: dict[str, Any], num_envs: int, network: nn.Module) -> BaseAlgorithm:
+    if isinstance(settings["env"].observation_space, gym.spaces.Dict) and agent.n_step > 1:
+        raise RunError(f"agent.n_step is {agent.n_step}, which engine: sb3 does not have for Dict observations; use 1")
+    train_freq = max(1, agent.train_period // num_envs)
+    gradient_steps, rest = divmod(agent.gradient_steps * train_freq * num_envs, agent.train_period)
+    if rest or not gradient_steps:
+        raise RunError(
+            f"agent.train_period is {agent.train_period}, but engine: sb3 trains after whole steps of all {num_envs} "
+            f"environments (env.num_envs), a whole number of times; use a multiple of {num_envs}"
+        )
+    settings["policy_kwargs"]["net_arch"] = [agent.head.hidden_size] if agent.head.hidden_size else []
+    return DQN(
+        buffer_size=agent.buffer_size,
+        learning_starts=agent.learning_starts,
+        batch_size=agent.batch_size,
+        train_freq=train_freq,
+        gradient_steps=gradient_steps,
+        n_steps=agent.n_step,
+        target_update_interval=agent.target_period,
+        exploration_fraction=agent.exploration_fraction,
+        exploration_initial_eps=agent.initial_epsilon,
+        exploration_final_eps=agent.final_epsilon,
+        **settings,
+    )
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+
+COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_n_calls", "_current_progress_remaining")
+ROWS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")  # of a replay
+
+
+def _state(model: BaseAlgorithm, with_experience: bool) -> dict[str, Any]:
+    """What a model needs to go on, as tensors and numbers: SB3's own files are pickles."""
+    state: dict[str, Any] = {
+        "policy": model.policy.state_dict(),
+        "optimizer": model.policy.optimizer.state_dict(),
+        "counters": {name: getattr(model, name) for name in COUNTERS if hasattr(model, name)},
+    }
+    if isinstance(model, DQN) and with_experience:
+        replay = model.replay_buffer
+        assert replay is not None
+        size = replay.buffer_size if replay.full else replay.pos
+        state["replay"] = {
+            "pos": replay.pos,
+            "full": replay.full,
+            "rows": {name: _first(getattr(replay, name), size) for name in ROWS},
+        }
+    return state
+
+
+def _restore(model: BaseAlgorithm, recorder: Recorder) -> None:
+    state = recorder.engine_state
+    model.policy.load_state_dict(state["policy"])
+    model.policy.optimizer.load_state_dict(state["optimizer"])
+    for name, value in state["counters"].items():
+        setattr(model, name, value)
+    if "replay" in state:
+        assert isinstance(model, DQN)
+        assert model.replay_buffer is not None
+        replay = model.replay_buffer
+        replay.pos, replay.full = state["replay"]["pos"], state["replay"]["full"]
+        for name, rows in state["replay"]["rows"].items():
+            _fill(getattr(replay, name), rows)
+
+
+def _first(rows: Any, size: int) -> Any:
+    return {key: part[:size] for key, part in rows.items()} if isinstance(rows, dict) else rows[:size]
+
+
+def _fill(rows: Any, saved: Any) -> None:
+    if isinstance(rows, dict):
+        for key, part in rows.items():
+            _fill(part, saved[key])
+    else:
+        rows[: len(saved)] = saved
+
+
+__all__ = ["make_model", "train"]
