@@ -70,6 +70,9 @@ class Experiment:
     agent: AgentConfig
     total_steps: Annotated[int, Gt(0), "environment steps (agent decisions) of the whole training"]
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    engine: Annotated[
+        Literal["native", "rllib", "sb3"], "what trains: this project, RLlib or Stable-Baselines3, on the same networks"
+    ] = "native"
     seed: Annotated[int, Ge(0), "all random numbers of the run descend from it"] = 1
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], "where the networks live; auto: a GPU if there is one"] = (
         "auto"
