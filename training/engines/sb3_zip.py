@@ -84,7 +84,7 @@ class SB3Zip:
             sizes, value_sizes = (self._sizes(f"mlp_extractor.{part}_net") for part in ("policy", "value"))
             if sizes != value_sizes:
                 raise RunError(
-                    f"{self.path}: its policy has layers of {sizes} units and its value of {value_sizes}; ours are equal"
+                    f"{self.path}: its policy has layers of {sizes} units, its value of {value_sizes}; ours are equal"
                 )
             agent["share_backbone"] = self._has_cnn and self._shares_cnn
         else:
