@@ -289,6 +289,12 @@ def train(
     Raises:
         SettingError, EnvError, RunError: the settings, the environment or a file are at fault; nothing is half-written.
     """
+    if experiment.engine != "native":
+        from triathlon.training.engines.start import train as train_elsewhere
+
+        if on_report is not None:
+            raise RunError(f"engine is {experiment.engine}, but only engine: native can be tuned while it trains")
+        return train_elsewhere(experiment, folder, resume, on_start)
     run = Run(experiment, folder, resume)
     run.on_report = on_report
     try:
