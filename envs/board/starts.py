@@ -49,6 +49,11 @@ class Match:
             self.first = self.state.current_player()
 
 
+def plies_of(state: Any) -> int:
+    """The moves of both sides that led to a `pyspiel.State`; decisions of chance do not count."""
+    return sum(move.player >= 0 for move in state.full_history())
+
+
 def _drawn(outcomes: Sequence[tuple[int, float]], draw: float) -> int:
     """The outcome of chance that a number from 0 to 1 means."""
     for action, probability in outcomes:
@@ -116,4 +121,4 @@ class Starts:
         return self.replay(actions[: int(rng.integers(len(actions)))].tolist(), rng)
 
 
-__all__ = ["Match", "Starts"]
+__all__ = ["Match", "Starts", "plies_of"]

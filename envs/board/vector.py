@@ -6,55 +6,26 @@ N games, A actions. Sides are open_spiel's players 0 and 1.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from annotated_types import Ge, Gt, Le
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from triathlon.envs.board.config import BoardConfig
 from triathlon.envs.board.drawing import draw
 from triathlon.envs.board.games import NAMESPACE, load_game
 from triathlon.envs.board.planes import Planes
 from triathlon.envs.board.player import Player, PlayerError, choose_all
 from triathlon.envs.board.starts import NUM_TRIES, Match, Starts
+from triathlon.envs.board.symmetries import Views, symmetries_of
 from triathlon.envs.errors import EnvError
 from triathlon.envs.guard import column_seeds
 from triathlon.envs.state import Uncopyable, decode, encode
 
 SELF_PLAY = -1
-
-
-@dataclass(frozen=True)
-class BoardConfig:
-    """Which variant of a board game, where games begin, and against whom.
-
-    Raises:
-        EnvError: the shares come to more than 1, or openings may be as long as games.
-    """
-
-    parameters: Annotated[dict[str, Any], "the game's own, such as rows or board_size; else as open_spiel has them"] = (
-        field(default_factory=dict)
-    )
-    random_openings: Annotated[float, Ge(0), Le(1), "share of games that begin with random moves"] = 0.0
-    opening_plies: Annotated[int, Ge(1), "at most so many random moves (of both sides together)"] = 8
-    resume_share: Annotated[float, Ge(0), Le(1), "share of games that begin in the middle of a recent one"] = 0.0
-    opponent: Annotated[str | None, "who plays the other side, such as random or mcts:100; null: self-play"] = None
-    max_plies: Annotated[int | None, Gt(1), "moves (of both sides together) after which a game is drawn"] = None
-
-    def __post_init__(self) -> None:
-        if self.random_openings + self.resume_share > 1:
-            raise EnvError(
-                f"env.board: random_openings and resume_share are shares of the same games and must come to at most 1, "
-                f"found {self.random_openings} and {self.resume_share}"
-            )
-        if self.random_openings and self.max_plies is not None and self.max_plies <= self.opening_plies:
-            raise EnvError(
-                f"env.board.max_plies must be more than opening_plies, found {self.max_plies} and {self.opening_plies}"
-            )
 
 
 class BoardEnvs(VectorEnv[Any, Any, Any]):
@@ -86,6 +57,8 @@ class BoardEnvs(VectorEnv[Any, Any, Any]):
         self.max_plies = config.max_plies
         self.game = load_game(game, config.parameters)
         self.planes = Planes(self.game)
+        symmetries = symmetries_of(self.game, self.planes.layout.shape) if config.symmetries else None
+        self._views = Views(symmetries, num_envs)
         self.single_observation_space = self.planes.space
         self.single_action_space = spaces.Discrete(self.planes.num_actions)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -171,6 +144,16 @@ class BoardEnvs(VectorEnv[Any, Any, Any]):
         }
         return obs, reward, terminated, np.zeros(self.num_envs, np.bool_), info
 
+    @property
+    def under_way(self) -> list[int]:
+        """The indices of the games that are not over."""
+        return [i for i, match in enumerate(self.matches) if not self._is_over(match)]
+
+    def action_names(self) -> NDArray[np.intp]:
+        """`[N, A]`: what each of the agent's actions is called by the game."""
+        actions = np.broadcast_to(np.arange(self.planes.num_actions), self._mask.shape)
+        return self.planes.to_game(self._views.own(actions), self.sides[:, None])
+
     def take_results(self) -> list[tuple[Player, float]]:
         """The results for the agent's side of the games against opponents that ended since this was last asked."""
         results, self._results = self._results, []
@@ -204,7 +187,7 @@ class BoardEnvs(VectorEnv[Any, Any, Any]):
                 f"{self.name}: action {chosen[i]} is not legal in game {i} at ply {self.matches[i].num_plies}; "
                 f"legal are {np.flatnonzero(self._mask[i]).tolist()}"
             )
-        names: list[int] = self.planes.to_game(chosen, self.sides).tolist()
+        names: list[int] = self.planes.to_game(self._views.own(chosen), self.sides).tolist()
         return names
 
     def _begin(self, columns: list[int]) -> None:
@@ -228,6 +211,7 @@ class BoardEnvs(VectorEnv[Any, Any, Any]):
             raise EnvError(f"{self.name}: {NUM_TRIES} games ended before the agent's first move")
         for i in columns:
             self.sides[i] = self.matches[i].state.current_player()
+            self._views.begin(i, self.generators[i])
 
     def _is_over(self, match: Match) -> bool:
         return match.state.is_terminal() or (self.max_plies is not None and match.num_plies >= self.max_plies)
@@ -250,9 +234,11 @@ class BoardEnvs(VectorEnv[Any, Any, Any]):
         return not self._is_over(match) and match.state.current_player() != self.agent_sides[i]
 
     def _see(self) -> NDArray[Any]:
-        states = [match.state for match in self.matches]
-        self._mask = self.planes.legal(states, self.sides)
-        return self.planes.see(states, self.sides)
+        self._mask = self._legal()
+        return self._views.see(self.planes.see([match.state for match in self.matches], self.sides))
+
+    def _legal(self) -> NDArray[np.bool_]:
+        return self._views.legal(self.planes.legal([match.state for match in self.matches], self.sides))
 
     def _make_opponent(self, seed: int | None) -> None:
         from triathlon.envs.board.players import make_player
@@ -272,7 +258,7 @@ class BoardEnvs(VectorEnv[Any, Any, Any]):
         for player in (*self.opponents, *self._next_opponents):
             if player is not None:
                 raise Uncopyable(player.name)
-        return {
+        return self._views.get_state() | {
             "histories": [np.array(match.state.history(), np.int32) for match in self.matches],
             "finished": list(self.starts.finished),
             "generators": encode(self.generators),
@@ -290,7 +276,8 @@ class BoardEnvs(VectorEnv[Any, Any, Any]):
         self.sides, self._over = state["sides"].copy(), state["over"].copy()
         self._next_sides = state["next_sides"].copy()
         self.agent_sides[:] = SELF_PLAY
-        self._mask = self.planes.legal([match.state for match in self.matches], self.sides)
+        self._views.set_state(state)
+        self._mask = self._legal()
 
 
 def make_board(game: str, num_envs: int, config: BoardConfig) -> BoardEnvs:
@@ -298,4 +285,4 @@ def make_board(game: str, num_envs: int, config: BoardConfig) -> BoardEnvs:
     return BoardEnvs(game, num_envs, config)
 
 
-__all__ = ["BoardConfig", "BoardEnvs", "make_board"]
+__all__ = ["BoardEnvs", "make_board"]

@@ -39,11 +39,16 @@ class Found:
 
 
 def search(
-    states: Sequence[pyspiel.State], assess: Assess, config: SearchConfig, rngs: Sequence[np.random.Generator]
+    states: Sequence[pyspiel.State],
+    assess: Assess,
+    config: SearchConfig,
+    rngs: Sequence[np.random.Generator],
+    max_plies: int | None = None,
 ) -> Found:
     """Search N positions of one game, in each of which somebody is to move; each draws from its own generator.
 
-    `assess(states)` gives the probabilities `[n, A]` of actions and the values `[n]` for the movers.
+    `assess(states)` gives the probabilities `[n, A]` of actions and the values `[n]` for the movers. Where games are
+    drawn after `max_plies` moves (`env.board.max_plies`), fewer of them were played so far.
 
     Raises:
         RunError: the game hides something from the players, which a search would see.
@@ -51,7 +56,7 @@ def search(
     game = states[0].get_game()
     if not is_perfect(game.get_type()):
         raise RunError(f"a search cannot play {game}: it would see what is hidden from it; leave out --search")
-    trees = Trees(states, assess, rngs, config.simulations, config.prove)
+    trees = Trees(states, assess, rngs, config.simulations, config.prove, max_plies)
     rule: Rule = RULES[config.kind](trees, config, rngs)
     for _ in range(config.simulations):
         trees.simulate(rule.choose_root, rule.choose)
@@ -71,7 +76,10 @@ class Assessor(Protocol):
 
 
 class SearchPlayer:
-    """Plays what a search over a player's policy and values finds best, or draws by its probabilities."""
+    """Plays what a search over a player's policy and values finds best, or draws by its probabilities.
+
+    With `max_plies` it knows that a game of so many moves is drawn.
+    """
 
     def __init__(
         self,
@@ -80,14 +88,16 @@ class SearchPlayer:
         rng: np.random.Generator,
         name: str | None = None,
         deterministic: bool = True,
+        max_plies: int | None = None,
     ) -> None:
         self.config, self._player, self._rng, self._deterministic = config, player, rng, deterministic
+        self._max_plies = max_plies
         self.name = name or f"{player.name}+{config.kind}:{config.simulations}"
 
     def search(self, states: Sequence[pyspiel.State]) -> Found:
         """The moves to play, with better probabilities and values."""
         rngs = [np.random.default_rng(seed) for seed in self._rng.integers(2**63, size=len(states))]
-        return search(states, self._player.assess, self.config, rngs)
+        return search(states, self._player.assess, self.config, rngs, self._max_plies)
 
     def choose(self, states: Sequence[pyspiel.State]) -> list[int]:
         found = self.search(states)
@@ -123,7 +133,8 @@ class SearchPolicy:
         if not isinstance(games, BoardEnvs):
             raise RunError("a search looks ahead in board games only (ids that begin with board/); leave out --search")
         self._games, self._rng = games, rng
-        self._player = SearchPlayer(AgentPlayer(policy, games.planes, "agent"), config, rng)
+        agent = AgentPlayer(policy, games.planes, "agent")
+        self._player = SearchPlayer(agent, config, rng, max_plies=games.max_plies)
         self.generator = policy.generator
 
     def initial_state(self, batch_size: int) -> State:
@@ -134,12 +145,12 @@ class SearchPolicy:
     ) -> Decision:
         """What the search finds in each of the games, drawn by its probabilities unless `deterministic`."""
         games = self._games
-        playing = [i for i, match in enumerate(games.matches) if not match.state.is_terminal()]
+        playing = games.under_way
         actions = np.zeros(games.num_envs, np.int64)
         if playing:
             found = self._player.search([games.matches[i].state for i in playing])
             chosen = found.actions if deterministic else drawn(found.probs, self._rng)
-            actions[playing] = games.planes.from_game(np.array(chosen, np.intp), games.sides[playing])
+            actions[playing] = (games.action_names()[playing] == np.array(chosen)[:, None]).argmax(1)
         return Decision(torch.from_numpy(actions), ())
 
     def env_action(self, action: np.ndarray) -> np.ndarray:

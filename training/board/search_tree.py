@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from triathlon.envs.board.starts import plies_of
+
 if TYPE_CHECKING:
     import pyspiel
 
@@ -29,7 +31,7 @@ class Trees:
 
     Where the dice decide there is a node of its own, left by an outcome drawn from the game's generator. A node's
     `worth` is for player 0, an edge's `total` for whoever moves there, so that a value changes its sign only where the
-    mover changes.
+    mover changes. With `max_plies` (dice do not count) a game that has gone on for so long is drawn.
 
     With `prove`, a position whose result is certain is carried up (Winands et al. 2008, "Monte-Carlo Tree Search
     Solver", and draws by the same token): it is won if a move wins, and settled once all its moves are. What is settled
@@ -43,15 +45,17 @@ class Trees:
         rngs: Sequence[np.random.Generator],
         num_simulations: int,
         prove: bool = True,
+        max_plies: int | None = None,
     ) -> None:
         self.num_games, self.num_nodes = len(states), 0
         self.states: list[pyspiel.State] = []
-        self._assess, self._rngs, self._prove = assess, rngs, prove
+        self._assess, self._rngs, self._prove, self._max_plies = assess, rngs, prove, max_plies
         self._most = float(states[0].get_game().max_utility())
         rows, columns = self.num_games * (num_simulations + 1), max(len(state.legal_actions()) for state in states)
         self.mover = np.full(rows, TERMINAL, np.int8)  # [M]
         self.worth = np.zeros(rows, np.float32)  # [M]: of the position by itself; of a settled one the result
         self.settled = np.zeros(rows, np.bool_)  # [M]: the result is known
+        self.num_plies = np.zeros(rows, np.int32)  # [M]: from the beginning of the game; counted if there is a limit
         self.parent = np.full(rows, NONE, np.int32)  # [M]
         self.via = np.full(rows, NONE, np.int32)  # [M]: the column of the parent
         self.action = np.full((rows, columns), NONE, np.int32)  # [M, K]: the game's name of it; -1: no such column
@@ -60,7 +64,8 @@ class Trees:
         self.total = np.zeros((rows, columns), np.float32)  # of the values found below
         self.exact = np.full((rows, columns), NO_COLUMN, np.float32)  # the result where it is known, else NaN
         self.child = np.full((rows, columns), NONE, np.int32)
-        self.roots = np.array([self._add(state) for state in states], np.intp)
+        num_plies = [0 if max_plies is None else plies_of(state) for state in states]
+        self.roots = np.array(list(map(self._add, states, num_plies)), np.intp)
         self._look(self.roots)
 
     def simulate(self, choose_root: Choose, choose: Choose) -> None:
@@ -133,7 +138,8 @@ class Trees:
 
     def _grow(self, node: int, column: int) -> int:
         """The position after an action that was never tried."""
-        child = self._add(self.states[node].child(int(self.action[node, column])))
+        after = self.states[node].child(int(self.action[node, column]))
+        child = self._add(after, int(self.num_plies[node]) + int(self.mover[node] >= 0))
         self.child[node, column], self.parent[child], self.via[child] = child, node, column
         return child
 
@@ -151,13 +157,15 @@ class Trees:
             self.settled[parent], self.worth[parent] = True, sign * best
             node = parent
 
-    def _add(self, state: pyspiel.State) -> int:
+    def _add(self, state: pyspiel.State, num_plies: int) -> int:
         node, mover = self.num_nodes, state.current_player()
+        is_drawn = mover != TERMINAL and self._max_plies is not None and num_plies >= self._max_plies
         self.num_nodes += 1
         self.states.append(state)
-        if mover == TERMINAL:
+        if mover == TERMINAL or is_drawn:
             self._reserve(0)
-            self.settled[node], self.worth[node] = True, state.player_return(0) / self._most
+            mover, result = TERMINAL, 0.0 if is_drawn else state.player_return(0)
+            self.settled[node], self.worth[node] = True, result / self._most
         elif mover == CHANCE:
             outcomes = state.chance_outcomes()
             self._reserve(len(outcomes))
@@ -167,7 +175,7 @@ class Trees:
             self._reserve(len(actions))
             self.action[node, : len(actions)] = actions
             self.exact[node, : len(actions)] = UNKNOWN
-        self.mover[node] = mover
+        self.mover[node], self.num_plies[node] = mover, num_plies
         return node
 
     def _look(self, nodes: NDArray[np.intp]) -> None:
@@ -186,7 +194,7 @@ class Trees:
         if not more_rows and not more_columns:
             return
         of_edges = {"action": NONE, "prior": 0, "visits": 0, "total": 0, "exact": NO_COLUMN, "child": NONE}
-        of_nodes = {"mover": TERMINAL, "worth": 0, "settled": False, "parent": NONE, "via": NONE}
+        of_nodes = {"mover": TERMINAL, "worth": 0, "settled": False, "num_plies": 0, "parent": NONE, "via": NONE}
         for name, filler in (of_edges | of_nodes).items():
             old = getattr(self, name)
             more = ((0, more_rows), (0, more_columns))[: old.ndim]

@@ -18,7 +18,7 @@ from triathlon.envs.make import EnvConfig, make_envs
 from triathlon.training.board.arena import play_match
 from triathlon.training.board.search import SearchConfig, SearchPlayer, SearchPolicy, search
 from triathlon.training.board.search_rules import halving
-from triathlon.training.board.search_tree import CHANCE, Trees
+from triathlon.training.board.search_tree import CHANCE, TERMINAL, Trees
 from triathlon.training.errors import RunError
 from triathlon.training.evaluate import evaluate
 
@@ -304,6 +304,41 @@ def test_noise_explores_what_the_policy_would_not() -> None:
         for share in (0.0, 1.0)
     )
     assert set(without.actions) == {4} and len(set(noisy.actions)) > 3
+
+
+@pytest.mark.parametrize("kind", ["puct", "gumbel"])
+@pytest.mark.parametrize(("max_plies", "value"), [(None, 1), (7, 1), (6, 0), (3, 0)])
+def test_a_game_that_lasts_too_long_is_a_draw(max_plies: int | None, value: float, kind: str) -> None:
+    """x in the corner and o beside it: x forces a win with the seventh move of the game, not earlier."""
+    config = SearchConfig(kind=kind, simulations=3000)
+    found = search([position("tic_tac_toe", 0, 1)], Uniform().assess, config, [rng()], max_plies)
+    assert found.values[0] == pytest.approx(value, abs=0.2)
+    assert wins(position("tic_tac_toe", 0, 1, found.actions[0]), 4, 0) or not value
+
+
+def test_dice_are_no_plies() -> None:
+    state = random_positions("backgammon", 1, 3)[0]
+    played = sum(move.player >= 0 for move in state.full_history())
+    assert 0 < played < len(state.history())
+    trees = Trees([state], Uniform().assess, [rng()], 60, max_plies=played + 2)
+    for _ in range(60):
+        trees.simulate(lambda roots: np.zeros(len(roots), np.intp), lambda nodes: np.zeros(len(nodes), np.intp))
+    drawn = np.flatnonzero(trees.mover[: trees.num_nodes] == TERMINAL)
+    assert len(drawn) > 5 and set(trees.num_plies[drawn].tolist()) == {played + 2}
+    assert trees.settled[drawn].all() and not trees.worth[drawn].any()
+    assert trees.num_plies[: trees.num_nodes].max() == played + 2
+
+
+def test_a_search_plays_on_where_long_games_are_drawn(practise: Callable) -> None:
+    board = {"opponent": "random", "max_plies": 7}
+    practice = practise({"id": "board/chess", "num_envs": 2, "board": board}, "ppo", total_steps=10)
+    envs = make_envs(practice.experiment.env, 3)
+    try:
+        policy = SearchPolicy(practice.learner.policy, envs, SearchConfig(simulations=5), rng())
+        played = evaluate(policy, envs, 7, seed=5)
+    finally:
+        envs.close()
+    assert len(played.returns) == 7 and max(played.lengths) <= 4
 
 
 def test_hidden_information_is_refused() -> None:
