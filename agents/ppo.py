@@ -5,8 +5,10 @@ T rows of a rollout, B environments, S rows of a training segment, N training se
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from itertools import pairwise
+from typing import Annotated, Any, ClassVar, Literal
 
 import gymnasium as gym
 import torch
@@ -20,10 +22,11 @@ from triathlon.agents.gradient_step import Compile, GradientStep
 from triathlon.agents.minibatches import Rows, cut, fold, segment_length, shuffled, unfold
 from triathlon.agents.randomness import initialisation, torch_generator
 from triathlon.agents.registry import AgentConfig, Kind, Task, refuse_unread
-from triathlon.agents.returns import explained_variance, gae
+from triathlon.agents.returns import explained_variance, gae, vtrace
 from triathlon.agents.reward_scaling import RewardScaler
 from triathlon.agents.segment import Segment
 from triathlon.networks.backbone import Obs, State, map_obs
+from triathlon.networks.distributions import ActionDistribution, Categorical
 from triathlon.networks.images import compute_pictures_in
 from triathlon.networks.policy_heads import StdKind
 from triathlon.networks.registry import BackboneConfig
@@ -34,6 +37,7 @@ from triathlon.networks.spaces import has_images
 class PPOConfig(AgentConfig):
     """Settings of PPO. Defaults are those of Stable-Baselines3 where it has them."""
 
+    learns_from_search: ClassVar[bool] = True
     kind: Kind = "ppo"
     learning_rate: Annotated[float, Gt(0), "Adam's step size"] = 3e-4
     anneal_learning_rate: Annotated[bool, "bring the learning rate linearly to zero over the run"] = False
@@ -41,8 +45,15 @@ class PPOConfig(AgentConfig):
     num_steps: Annotated[int, Gt(0), "rows that each environment plays between two updates"] = 128
     num_epochs: Annotated[int, Gt(0), "passes over each rollout"] = 4
     batch_size: Annotated[int, Gt(0), "environment steps of a minibatch"] = 256
+    accumulate: Annotated[int, Gt(0), "parts that a minibatch is computed in, to save memory"] = 1
     gamma: Annotated[float, Ge(0), Le(1), "discount"] = 0.99
     gae_lambda: Annotated[float, Ge(0), Le(1), "λ of generalised advantage estimation"] = 0.95
+    vtrace: Annotated[
+        Literal["auto", "always", "never"],
+        "correct for an older policy having acted, by V-trace (Espeholt et al. 2018); auto: where one has",
+    ] = "auto"
+    rho_clip: Annotated[float, Gt(0), "V-trace: the largest weight of a row's own error"] = 1.0
+    c_clip: Annotated[float, Gt(0), "V-trace: the largest weight that errors of later rows pass on"] = 1.0
     clip_coef: Annotated[float, Gt(0), "how far the probability ratio may move from 1"] = 0.2
     anneal_clip: Annotated[bool, "bring clip_coef linearly to zero over the run"] = False
     clip_value_coef: Annotated[float | None, Gt(0), "how far a value may move in one update; null: freely"] = None
@@ -79,6 +90,12 @@ def value_loss(value: Tensor, old_value: Tensor, returns: Tensor, clip_coef: flo
     return loss
 
 
+def search_loss(distribution: ActionDistribution, policy: Tensor) -> Tensor:
+    """Each row's cross-entropy between the better `policy [..., A]` that a search found and the distribution."""
+    assert isinstance(distribution, Categorical)
+    return -(policy * distribution.log_probs).sum(-1)
+
+
 class PPO:
     """The learner: advantages from the values seen while acting, then epochs of clipped minibatch updates."""
 
@@ -87,11 +104,16 @@ class PPO:
     def __init__(self, config: PPOConfig, backbone: BackboneConfig, task: Task) -> None:
         self.config = config
         check_graphs(config.cuda_graphs, task.device)
-        init_seed, act_seed, shuffle_seed = task.seed.spawn(3)
+        self._ranks = ranks = task.ranks
+        self._in_parts = ranks.size > 1 or config.accumulate > 1
+        init_seed, *seeds = task.seed.spawn(3)
+        act_seed, shuffle_seed = map(ranks.seed, seeds)
         space = task.observation_space
         share = config.share_backbone
         if not isinstance(task.action_space, gym.spaces.Box):
             refuse_unread(config, ("std", "log_std_init"), f"actions are a Box, and they are {task.action_space}")
+        if config.vtrace == "never":
+            refuse_unread(config, ("rho_clip", "c_clip"), "agent.vtrace is auto or always")
         with initialisation(init_seed):
             self.network = ActorCritic(
                 space,
@@ -113,6 +135,7 @@ class PPO:
             config.compile,
             draws_or_remembers=remembers,
             cuda_graphs=config.cuda_graphs,
+            ranks=ranks,
         )
         self.policy = ActorCriticPolicy(
             self.network, task.action_space, torch_generator(act_seed, task.device), config.cuda_graphs
@@ -120,7 +143,7 @@ class PPO:
         self.num_rows = config.num_steps
         self.segment_length = segment_length(config.segment_length, config.num_steps, remembers)
         self.state_period = self.segment_length
-        self.reward_scaler = RewardScaler(task.num_envs, config.gamma) if config.normalize_reward else None
+        self.reward_scaler = RewardScaler(task.num_envs, config.gamma, ranks) if config.normalize_reward else None
         self._shuffle = torch_generator(shuffle_seed, torch.device("cpu"))
         self._device = task.device
         self._total_steps, self._num_steps, self._num_updates = task.total_steps, 0, 0
@@ -128,7 +151,9 @@ class PPO:
     def update(self, segment: Segment) -> Metrics:
         config = self.config
         rows, metrics = self._prepare(segment.to(self._device))
-        num_minibatches = max(1, rows.mask.numel() // config.batch_size)
+        found = self._ranks.gather(rows.mask.numel(), rows.num_segments, segment.num_steps)
+        num_rows, num_segments, num_steps = (list(map(int, of_each)) for of_each in found)
+        num_minibatches = min(max(1, sum(num_rows) // config.batch_size), *num_segments)  # none is empty anywhere
         remaining = max(0.0, 1.0 - self._num_steps / self._total_steps)
         learning_rate = config.learning_rate * (remaining if config.anneal_learning_rate else 1.0)
         clip_coef = config.clip_coef * (remaining if config.anneal_clip else 1.0)
@@ -137,66 +162,124 @@ class PPO:
 
         history: list[Tensor] = []
         for _ in range(config.num_epochs):
-            for minibatch in shuffled(rows, num_minibatches, self._shuffle):
-                history.append(self._learn(minibatch, clip))
+            minibatches = list(shuffled(rows, num_minibatches, self._shuffle))
+            totals = self._totals(minibatches) if self._in_parts else [None] * len(minibatches)
+            for minibatch, total in zip(minibatches, totals, strict=True):
+                history.append(self._learn(minibatch, clip, total))
                 self._num_updates += 1
             # Looked at once an epoch, not once a minibatch: reading it waits for the device.
-            if config.target_kl is not None and history[-1][KL].item() > 1.5 * config.target_kl:
+            if config.target_kl is not None and self._sum(history[-1])[KL].item() > 1.5 * config.target_kl:
                 break
         if self.network.norm is not None:  # after the epochs: acting and learning saw the same statistics
-            self.network.norm.update(map_obs(lambda x: x[:-1], segment.obs))
-        self._num_steps += int(segment.valid.sum())
+            self.network.norm.update(map_obs(lambda x: x[:-1], segment.obs), total=self._ranks.sum)
+        self._num_steps += sum(num_steps)
         return metrics | {
-            **dict(zip(HISTORY, torch.stack(history).mean(0), strict=True)),
+            **dict(zip(HISTORY, self._sum(torch.stack(history)).mean(0), strict=True)),
             "learning_rate": learning_rate,
             "clip_range": clip_coef,
             "n_updates": float(self._num_updates),
         }
 
     def _prepare(self, segment: Segment) -> tuple[Rows, Metrics]:
-        """Values, advantages and returns of every row, cut into training segments."""
-        config, length = self.config, self.segment_length
+        """Values, advantages and returns of every row, cut into training segments.
+
+        Where an older policy acted, `log_prob` is that of the policy of now, from which the epochs may move away as far
+        as the clip lets them, and `rho` weights each row by how likely its action is now against then (the decoupled
+        objective of Hilton et al. 2022, "Batch size-invariance for policy optimization", section 3, with the clipped
+        weight of V-trace).
+        """
+        config, length, extras = self.config, self.segment_length, segment.extras
         rows = cut(segment, length)
-        value, reward = self._values(rows, segment), segment.reward[:-1]
+        corrects = config.vtrace == "always" or (config.vtrace == "auto" and segment.lag > 0)
+        value, log_prob = self._look_back(rows, segment, corrects)
+        reward = segment.reward[:-1]
         if self.reward_scaler is not None:
             reward = self.reward_scaler(reward, segment.is_first)
-        advantage = gae(
-            reward,
-            value,
-            segment.terminated[:-1],
-            segment.is_first,
-            config.gamma,
-            config.gae_lambda,
-            segment.next_sign_played,
-        )
-        returns = advantage + value[:-1]
-        targets = {"advantage": advantage, "returns": returns, "value": value[:-1]}
+        acted = self.network.policy_head.distribution({name: x[:-1] for name, x in extras.items()})
+        acted_log_prob, known = acted.log_prob(segment.action[:-1]), value
+        targets: dict[str, Tensor] = {"value": value[:-1]}
+        metrics: Metrics = {}
+        if SEARCH in extras:
+            weight = extras["search_weight"]
+            known = torch.where(weight > 0, extras["search_value"], value)  # who has looked ahead knows better
+            targets |= {SEARCH: extras[SEARCH][:-1], "search_weight": weight[:-1]}
+            metrics["search_loss"] = search_loss(acted, targets[SEARCH]).sum() / (weight[:-1] > 0).sum().clamp(min=1)
+        experience = (reward, known, segment.terminated[:-1], segment.is_first, config.gamma, config.gae_lambda)
+        if log_prob is None:
+            advantage = gae(*experience, segment.next_sign_played)
+            targets |= {"advantage": advantage, "returns": advantage + known[:-1], "log_prob": acted_log_prob}
+        else:
+            ratio, clips = log_prob - acted_log_prob, (config.rho_clip, config.c_clip)
+            found = vtrace(ratio, *experience, *clips, segment.next_sign_played)
+            targets |= {"advantage": found.advantage, "returns": found.targets, "log_prob": log_prob, "rho": found.rho}
+            metrics["vtrace_rho"] = found.rho.sum() / segment.valid.sum().clamp(min=1)
         rows.targets = {name: fold(x, length) for name, x in targets.items()}
-        acted = self.network.policy_head.distribution({name: x[:-1] for name, x in segment.extras.items()})
-        rows.targets["log_prob"] = fold(acted.log_prob(segment.action[:-1]), length)
-        return rows, {"explained_variance": explained_variance(value[:-1], returns, segment.valid)}
+        metrics["explained_variance"] = explained_variance(
+            value[:-1], targets["returns"], segment.valid, self._ranks.sum
+        )
+        return rows, metrics
 
     @torch.no_grad()
-    def _values(self, rows: Rows, segment: Segment) -> Tensor:
-        """`[T+1, B]`: values by the weights that acted, in one pass, which is cheaper than a value at each step."""
-        parts, states = [], []
+    def _look_back(self, rows: Rows, segment: Segment, with_policy: bool) -> tuple[Tensor, Tensor | None]:
+        """`[T+1, B]`: values by the weights of now, in one pass, which is cheaper than a value at each step.
+
+        With the policy also `[T, B]`, the log-probability of now of each action.
+        """
+        values, log_probs, states = [], [], []
         for start in range(0, rows.num_segments, self.config.batch_size):
             part = rows.select(slice(start, start + self.config.batch_size))
-            value, state = self.network.value(part.obs, part.state, part.is_first)
-            parts.append(value)
+            if with_policy:
+                distribution, value, state = self.network(part.obs, part.state, part.is_first, part.legal)
+                log_probs.append(distribution.log_prob(part.action))
+            else:
+                value, state = self.network.value(part.obs, part.state, part.is_first)
+            values.append(value)
             states.append(state)
-        value = unfold(torch.cat(parts, 1), segment.num_columns)
+        value = unfold(torch.cat(values, 1), segment.num_columns)
         # The last training segments end where the bootstrap row begins.
         state = tuple(torch.cat(pieces)[-segment.num_columns :] for pieces in zip(*states, strict=True))
         last, _ = self.network.value(map_obs(lambda x: x[-1:], segment.obs), state, segment.is_first[-1:])
-        return torch.cat([value, last])
+        log_prob = unfold(torch.cat(log_probs, 1), segment.num_columns) if with_policy else None
+        return torch.cat([value, last]), log_prob
 
-    def _learn(self, rows: Rows, clip_coef: Tensor) -> Tensor:
-        """One gradient step on a minibatch; returns the numbers named in `HISTORY`."""
-        numbers, norm = self.step(
-            rows.obs, rows.state, rows.is_first, rows.legal, rows.action, rows.mask, rows.targets, clip_coef
-        )
+    def _totals(self, minibatches: list[Rows]) -> list[Tensor]:
+        """Of each minibatch, over all its parts: its rows, and mean and deviation of their advantages, `[3]`."""
+
+        def summed(of_rows: Callable[[Rows, int], list[Tensor]]) -> Tensor:
+            return self._ranks.sum(torch.stack([torch.stack(of_rows(m, i)) for i, m in enumerate(minibatches)]))
+
+        def sums(m: Rows, i: int) -> list[Tensor]:
+            trust = m.targets.get("rho", m.mask)
+            return [m.mask.sum(), trust.sum(), (trust * m.targets["advantage"]).sum()]
+
+        count, trust, total = summed(sums).unbind(1)
+        trust = trust.clamp(min=LEAST_TRUST)
+        mean = total / trust
+
+        def squares(m: Rows, i: int) -> list[Tensor]:
+            return [(m.targets.get("rho", m.mask) * (m.targets["advantage"] - mean[i]).square()).sum()]
+
+        deviation = (summed(squares)[:, 0] / trust).sqrt()
+        return list(torch.stack([count, mean, deviation], 1))
+
+    def _learn(self, rows: Rows, clip_coef: Tensor, totals: Tensor | None) -> Tensor:
+        """One gradient step on a minibatch; returns the numbers named in `HISTORY`, of parts to be summed."""
+
+        def inputs(x: Rows) -> tuple[Any, ...]:
+            return x.obs, x.state, x.is_first, x.legal, x.action, x.mask, x.targets, clip_coef, totals
+
+        if totals is None:
+            numbers, norm = self.step(*inputs(rows))
+        else:
+            num_parts = min(self.config.accumulate, rows.num_segments)
+            cuts = pairwise(rows.num_segments * p // num_parts for p in range(num_parts + 1))
+            found, norm = self.step.of_parts([inputs(rows.select(slice(*cut))) for cut in cuts])
+            numbers = torch.stack(found).sum(0)
         return torch.cat([numbers, norm.view(1)])
+
+    def _sum(self, numbers: Tensor) -> Tensor:
+        """`[..., len(HISTORY)]` of all processes: the sums of what each has a part of; the norm is of all already."""
+        return torch.cat([self._ranks.sum(numbers[..., :-1].contiguous()), numbers[..., -1:]], -1)
 
     def _loss(
         self,
@@ -209,22 +292,35 @@ class PPO:
         mask: Tensor,
         targets: dict[str, Tensor],
         clip_coef: Tensor,
+        totals: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """The loss of a minibatch `[S, N]`, and the numbers named in `HISTORY` up to it."""
+        """The loss of a minibatch `[S, N]`, and the numbers named in `HISTORY` up to it.
+
+        With the `totals` of a minibatch of which this is a part, the losses of the parts add up to its loss.
+        """
         config = self.config
         # A weighted sum over rows is the mean over valid rows; where episodes are short, a minibatch may have none.
-        weight = mask / mask.sum().clamp(min=1.0)
-        advantage = targets["advantage"]
+        weight = mask / (mask.sum() if totals is None else totals[0]).clamp(min=1.0)
+        advantage, rho = targets["advantage"], targets.get("rho")
         if config.normalize_advantage:
-            mean = (weight * advantage).sum()
-            deviation = (weight * (advantage - mean).square()).sum().sqrt()
+            if totals is None:
+                share = weight if rho is None else rho / rho.sum().clamp(min=LEAST_TRUST)
+                mean = (share * advantage).sum()
+                deviation = (share * (advantage - mean).square()).sum().sqrt()
+            else:
+                mean, deviation = totals[1], totals[2]
             advantage = (advantage - mean) / (deviation + 1e-8)
 
         distribution, value, _ = network(obs, state, is_first, legal)
         log_prob, entropy = distribution.log_prob(action), distribution.entropy()
         surrogate, log_ratio = policy_loss(log_prob, targets["log_prob"], advantage, clip_coef)
+        if rho is not None:
+            surrogate = rho * surrogate
         squared = value_loss(value, targets["value"], targets["returns"], config.clip_value_coef)
-        loss = (weight * (surrogate + config.vf_coef * squared - config.ent_coef * entropy)).sum()
+        losses = surrogate + config.vf_coef * squared - config.ent_coef * entropy
+        if SEARCH in targets:
+            losses = losses + targets["search_weight"] * search_loss(distribution, targets[SEARCH])
+        loss = (weight * losses).sum()
 
         with torch.no_grad():
             drift = log_ratio.expm1()  # ratio - 1
@@ -257,3 +353,5 @@ class PPO:
 # What `_learn` returns, in order; tags as in Stable-Baselines3.
 HISTORY = ("policy_gradient_loss", "value_loss", "entropy_loss", "approx_kl", "clip_fraction", "loss", "grad_norm")
 KL = HISTORY.index("approx_kl")
+LEAST_TRUST = 1e-8  # of the rows of a minibatch by V-trace, where none was played
+SEARCH = "search_policy"  # in a segment's extras where rows were searched (`training/board/search_targets.py`)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 import gymnasium as gym
 import numpy as np
 import torch
 
 from triathlon.agents.agent import Learner
+from triathlon.agents.ranks import ALONE, Ranks
 from triathlon.networks.errors import SettingError, nearest
 from triathlon.networks.registry import BackboneConfig
 
@@ -21,6 +22,7 @@ Kind: TypeAlias = Annotated[str, "which agent: ppo, dqn or pqn"]
 class AgentConfig:
     """Settings that every agent has; each agent's own dataclass adds to them."""
 
+    learns_from_search: ClassVar[bool] = False  # from what a search finds in board games
     kind: Kind = "ppo"
     cuda_graphs: Annotated[
         bool,
@@ -42,6 +44,8 @@ class Task:
     """What parts that read pictures compute in."""
     frame_stack: int = 1
     """Pictures stacked on the first axis of an observation, oldest first; 1: none."""
+    ranks: Ranks = ALONE
+    """The processes that learn together; `num_envs` is of this one, `total_steps` and settings are of all."""
 
 
 _KINDS = {"ppo": "triathlon.agents.ppo:PPO", "dqn": "triathlon.agents.dqn:DQN", "pqn": "triathlon.agents.pqn:PQN"}

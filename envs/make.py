@@ -23,8 +23,8 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 
 from triathlon.envs.atari import NAMESPACE as ATARI
 from triathlon.envs.atari import AtariConfig, make_atari
-from triathlon.envs.board.games import NAMESPACE as BOARD
 from triathlon.envs.board.config import BoardConfig
+from triathlon.envs.board.games import NAMESPACE as BOARD
 from triathlon.envs.board.vector import make_board
 from triathlon.envs.control import HideParts, HideVectorParts, hidden_parts
 from triathlon.envs.errors import EnvError

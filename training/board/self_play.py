@@ -1,4 +1,4 @@
-"""Training by playing oneself: who the other side is, and how strength is measured meanwhile.
+"""Training by playing oneself: who the other side is, who looks ahead, and how strength is measured meanwhile.
 
 N games, P players. Results are 1 for a win, 0 for a draw, -1 for a loss.
 """
@@ -17,8 +17,8 @@ from torch import Tensor
 from triathlon.agents.agent import Policy
 from triathlon.envs.board.player import Player
 from triathlon.envs.board.players import make_player
-from triathlon.envs.board.vector import BoardEnvs
 from triathlon.training.board.agent_player import AgentPlayer
+from triathlon.training.board.search_targets import SearchTargets, board_of
 from triathlon.training.board.self_play_config import SelfPlayConfig
 from triathlon.training.board.strength import Strength
 
@@ -118,28 +118,32 @@ class OpponentPool:
 
 
 class BoardSides:
-    """The pool of opponents and the measures of strength of one run."""
+    """The pool of opponents, the search and the measures of strength of one run."""
 
     def __init__(
         self, config: SelfPlayConfig, envs: Sequence[VectorEnv[Any, Any, Any]], policy: Policy, seed: int
     ) -> None:
         self._pool = OpponentPool(config, envs, policy, seed)
         self._strength = Strength(config, board_of(envs[0]), seed)
+        self.advise = SearchTargets(config, board_of(envs[0]), policy, seed) if config.search_share else None
         self.before_rollout, self.metrics = self._pool.before_rollout, self._pool.metrics
         self.measure = self._strength.measure
-        self.state_dict, self.load_state_dict = self._pool.state_dict, self._pool.load_state_dict
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the pool and the search need to go on."""
+        search = {} if self.advise is None else {"search": self.advise.state_dict()}
+        return self._pool.state_dict() | search
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self._pool.load_state_dict(state)
+        if self.advise is not None and "search" in state:  # a run may go on with a search that it had not
+            self.advise.load_state_dict(state["search"])
 
     def close(self) -> None:
         """End all players."""
         self._pool.close()
         self._strength.close()
-
-
-def board_of(envs: VectorEnv[Any, Any, Any]) -> BoardEnvs:
-    """The board games under the wrappers of `make_envs`."""
-    games = envs.unwrapped
-    assert isinstance(games, BoardEnvs)
-    return games
 
 
 __all__ = ["BoardSides", "OpponentPool", "board_of"]

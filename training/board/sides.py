@@ -1,18 +1,30 @@
-"""Both sides of a board game as the runner sees them: opponents before a rollout, measures at an evaluation."""
+"""Both sides of a board game as the runner sees them: opponents before a rollout, measures at an evaluation.
+
+B environments.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias
 
 from gymnasium.vector import VectorEnv
+from torch import Tensor
 
 from triathlon.agents.agent import Policy
 from triathlon.training.config import Experiment
 
+# What else a row of environments carries for the learner, each [B, ...]: it is asked before the row is played.
+Advise: TypeAlias = Callable[[VectorEnv[Any, Any, Any]], dict[str, Tensor]]
+
 
 class Sides(Protocol):
     """What a run asks of them."""
+
+    @property
+    def advise(self) -> Advise | None:
+        """What a search has to say of a row; None if nobody looks ahead."""
+        ...
 
     def before_rollout(self, num_steps: int) -> None:
         """Deal out opponents for the games that begin from now on."""
@@ -41,6 +53,8 @@ class Sides(Protocol):
 
 class NoSides:
     """Everything that is no board game."""
+
+    advise = None
 
     def before_rollout(self, num_steps: int) -> None: ...
 
