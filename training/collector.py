@@ -18,6 +18,7 @@ from triathlon.agents.agent import Policy
 from triathlon.agents.segment import Segment
 from triathlon.envs.errors import EnvError
 from triathlon.networks.backbone import State
+from triathlon.training.board.sides import Advise
 from triathlon.training.env_group import EnvGroup, Episode
 from triathlon.training.segment_rows import SegmentRows
 from triathlon.training.stopwatch import REST, Stopwatch
@@ -37,8 +38,9 @@ class Collector:
         policy: Policy,
         seed: int,
         state_period: int = 1,
+        advise: Advise | None = None,
     ) -> None:
-        self.policy, self.state_period = policy, state_period
+        self.policy, self.state_period, self._advise = policy, state_period, advise
         parts = [envs] if isinstance(envs, VectorEnv) else list(envs)
         self._threads = ThreadPoolExecutor(len(parts)) if len(parts) > 1 else None
         self.groups: list[EnvGroup] = []
@@ -86,6 +88,8 @@ class Collector:
         self.stopwatch.lap(REST)
         decision = self.policy.act(obs, group.memory, is_first, legal)
         group.memory = decision.state
+        if self._advise is not None:
+            decision.extras = decision.extras | self._advise(group.envs)
         action = self.policy.env_action(rows.decide(t, group, decision))
         self.stopwatch.lap("acting")
         group.begin_step(action)
@@ -101,6 +105,10 @@ class Collector:
         """The episodes that ended since this was last asked."""
         episodes, self.episodes = self.episodes, []
         return episodes
+
+    def metrics(self) -> dict[str, float]:
+        """Scalars to log with the run's own: none."""
+        return {}
 
     def close(self) -> None:
         """Wait for the steps under way; the environments can then be closed."""

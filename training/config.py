@@ -25,6 +25,7 @@ from triathlon.training import schema, yaml_text
 from triathlon.training.board.self_play_config import SelfPlayConfig, judged
 from triathlon.training.errors import RunError
 from triathlon.training.shipped import shipped as shipped_files
+from triathlon.training.workers.config import WorkersConfig
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
 KINDS: schema.Kinds = {AgentConfig: agents.config_class, BackboneConfig: networks.config_class}
@@ -82,6 +83,7 @@ class Experiment:
         "what convolutions and patches compute in; auto: bfloat16 for pictures of 64 x 64, where the hardware can, and "
         "TF32 for all else on a GPU",
     ] = "auto"
+    workers: WorkersConfig = field(default_factory=WorkersConfig)
     num_threads: Annotated[int | None, Gt(0), "CPU threads of PyTorch; null: chosen for the network's size"] = None
     name: Annotated[str | None, MinLen(1), "name of the run folder; null: agent, backbone, seed and time"] = None
     root: Annotated[str, MinLen(1), "folder that run folders are made in"] = "runs"
@@ -91,6 +93,13 @@ class Experiment:
     logging: LoggingConfig = field(default_factory=LoggingConfig)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "env", self.workers.all_envs(self.env))
+        for setting in ("pool_share", "search_share"):
+            if self.workers.num and (share := getattr(self.self_play, setting, 0.0)):
+                raise EnvError(
+                    f"self_play.{setting} is {share} and workers.num is {self.workers.num}, but only the run's own "
+                    "process has opponents and a search; set one of them to 0"
+                )
         if self.env.board is not None and self.self_play is None:
             object.__setattr__(self, "self_play", SelfPlayConfig())
         if self.env.board is None and self.self_play is not None:
@@ -101,6 +110,22 @@ class Experiment:
             raise EnvError(
                 f"env.board.opponent is {self.env.board.opponent}, who plays every game, and self_play.pool_share is "
                 f"{self.self_play.pool_share}; leave out one of them"
+            )
+
+        if self.self_play is not None and self.self_play.search_share:
+            self._check_search(self.self_play.search_share)
+
+    def _check_search(self, share: float) -> None:
+        agent = self.agent
+        if not agent.learns_from_search:
+            raise EnvError(
+                f"self_play.search_share is {share}, but agent.kind {agent.kind} learns nothing from a search; leave "
+                "it at 0, or use ppo"
+            )
+        if getattr(agent, "normalize_reward", False):
+            raise EnvError(
+                f"self_play.search_share is {share}, and a search needs values in what the game pays; set "
+                "agent.normalize_reward to false"
             )
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,11 +18,10 @@ from torch import Tensor
 from triathlon.agents.agent import Metrics
 from triathlon.agents.registry import make_learner
 from triathlon.agents.segment import Segment
-from triathlon.envs.make import make_envs, make_groups
+from triathlon.envs.make import make_envs
 from triathlon.training import checkpoint
 from triathlon.training.board.sides import make_sides
 from triathlon.training.bottleneck import Bottleneck, Situation, situation
-from triathlon.training.collector import Collector
 from triathlon.training.config import Experiment, dump
 from triathlon.training.env_group import Episode
 from triathlon.training.errors import RunError
@@ -34,6 +34,8 @@ from triathlon.training.progress import Progress
 from triathlon.training.restoring import load_checkpoint, restore_learner
 from triathlon.training.stopwatch import REST, shares
 from triathlon.training.task import make_task
+from triathlon.training.workers.crew import WorkersLost
+from triathlon.training.workers.make import make_collector, make_run_envs
 
 
 class Run:
@@ -47,7 +49,7 @@ class Run:
         self._env_seeds = np.random.default_rng(seeds[0])
         self.device = pick_device(experiment.device)
         allow_tf32(experiment.precision, self.device)
-        self.envs = make_groups(experiment.env)
+        self.envs = make_run_envs(experiment)
         self.eval_envs: VectorEnv[Any, Any, Any] | None = None
         try:
             self._set_up(seeds[1], resume)
@@ -64,7 +66,10 @@ class Run:
         set_threads(experiment.num_threads, self.learner.policy, self.task)
         announce_replay(self.learner, self.task)
         self.sides = make_sides(experiment, self.envs, self.learner.policy)
-        self.collector = Collector(self.envs, self.learner.policy, self._next_env_seed(), self.learner.state_period)
+        self._progress: Progress | None = None
+        self.collector = make_collector(
+            experiment, self.envs, self.learner, self._next_env_seed(), self.sides.advise, self._say
+        )
         self.num_steps, self.best_score, self.seconds = 0, -np.inf, 0.0
         self.recent: deque[Episode] = deque(maxlen=100)
         if resume:
@@ -94,12 +99,17 @@ class Run:
         stopwatch.restart()
         self._timed = stopwatch.seconds.copy()
         with self._stoppable(), Progress(experiment.total_steps, self.num_steps) as progress:
+            self._progress = progress
             is_compiling = learner.step.compiles
             if is_compiling:
                 progress.say("The first update compiles the gradient step; PyTorch keeps it for the next run.")
             while self.num_steps < experiment.total_steps and not self._interrupted:
                 self.sides.before_rollout(self.num_steps)
-                segment = self.collector.collect(learner.num_rows)
+                try:
+                    segment = self.collector.collect(learner.num_rows)
+                except WorkersLost as lost:
+                    path = self._save("last", with_experience=experiment.checkpoint.replay)
+                    raise WorkersLost(f"{lost}; what was learned is in {path}") from lost
                 metrics = learner.update(segment)
                 if is_compiling and learner.step.compile_seconds is not None:
                     is_compiling = False
@@ -125,6 +135,7 @@ class Run:
                 stopwatch.lap("evaluation")
             path = self.save()
             stopwatch.lap("checkpoints")
+            self._progress = None
         bottleneck = Bottleneck(self.situation(), stopwatch.seconds.copy(), self.num_steps - first_step)
         return Result(self.num_steps, self.seconds, path, self._interrupted, bottleneck)
 
@@ -142,6 +153,13 @@ class Run:
             stack.callback(self.logger.close)
             stack.callback(self.sides.close)
             stack.callback(self.collector.close)  # the last to be called back is called first
+
+    def _say(self, sentence: str) -> None:
+        """Tell whoever watches, without breaking the line that shows how far the training is."""
+        if self._progress is None:
+            sys.stderr.write(f"{sentence}\n")
+        else:
+            self._progress.say(sentence)
 
     # --- what is written down -----------------------------------------------------------------------------------------
 
@@ -234,7 +252,8 @@ class Run:
             )
         if "sides" not in state:
             raise RunError(f"{path} was written by an earlier version; it can be evaluated and watched, but not go on")
-        if len(state["collector"].get("groups", self.envs)) != len(self.envs):
+        has_groups = "groups" in state["collector"] and not self.experiment.workers.num
+        if has_groups and len(state["collector"]["groups"]) != len(self.envs):
             raise RunError(
                 f"env.num_groups is {len(self.envs)} but {path} is of a run with {len(state['collector']['groups'])}; "
                 "a run goes on with as many groups as it had"
@@ -246,6 +265,8 @@ class Run:
         self.sides.load_state_dict(state["sides"])
         if "restart" in state["collector"]:
             self.collector.restart(state["collector"]["restart"])
+        elif "workers" in state["collector"] and not self.experiment.workers.num:
+            self.collector.restart(self._next_env_seed())  # who played before is not there: episodes begin anew
         else:
             self.collector.load_state_dict(state["collector"])
 

@@ -1,0 +1,107 @@
+"""Segments as nested arrays: joined side by side, cut into parts, and made up where nobody played.
+
+T rows in time, B columns, K stored memory states, P rows between two of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from triathlon.agents.segment import Segment
+
+Columns: TypeAlias = dict[str, Any]  # the fields of a `Segment`, arrays for tensors: all that crosses a boundary
+
+
+def of_segment(segment: Segment) -> Columns:
+    """A segment as arrays, which share its memory where it is on the host."""
+    return {
+        "obs": _numpy(segment.obs),
+        "action": _numpy(segment.action),
+        "reward": _numpy(segment.reward),
+        "terminated": _numpy(segment.terminated),
+        "is_first": _numpy(segment.is_first),
+        "legal": _numpy(segment.legal),
+        "next_sign": _numpy(segment.next_sign),
+        "extras": _numpy(segment.extras),
+        "state": [_numpy(s) for s in segment.state],
+        "state_period": segment.state_period,
+    }
+
+
+def to_segment(columns: Columns) -> Segment:
+    """Inverse of `of_segment`; tensors share the memory of the arrays."""
+    fields = {name: _tensors(value) for name, value in columns.items() if name not in ("state", "state_period")}
+    state = tuple(torch.from_numpy(s) for s in columns["state"])
+    return Segment(**fields, state=state, state_period=columns["state_period"])
+
+
+def join(parts: Sequence[Columns], pin: bool = False) -> Columns:
+    """Columns side by side, in memory of their own; page-locked with `pin`, for a learner on a GPU.
+
+    Where some have a `next_sign` and others none, it is 1 in the others, as everywhere in a game of one side.
+    """
+    if any(part["next_sign"] is not None for part in parts):
+        parts = [
+            part if part["next_sign"] is not None else part | {"next_sign": np.ones_like(part["reward"])}
+            for part in parts
+        ]
+
+    def side_by_side(*arrays: NDArray[Any]) -> NDArray[Any]:
+        first = arrays[0]
+        shape = (first.shape[0], sum(array.shape[1] for array in arrays), *first.shape[2:])
+        dtype = torch.from_numpy(np.empty(0, first.dtype)).dtype
+        out: NDArray[Any] = torch.empty(shape, dtype=dtype, pin_memory=pin).numpy()
+        return np.concatenate(arrays, 1, out=out)
+
+    return _map(side_by_side, *parts)
+
+
+def part(columns: Columns, start: int, num_rows: int) -> Columns:
+    """Rows `start … start + num_rows` (the last seen, not played) as views; `start` is where a state is stored."""
+    period = columns["state_period"]
+
+    def rows(array: NDArray[Any]) -> NDArray[Any]:
+        return array[start : start + num_rows + 1]
+
+    cut = _map(rows, columns | {"state": []})
+    kept = slice(start // period, -(-(start + num_rows) // period))
+    return cut | {"state": [s[kept] for s in columns["state"]]}
+
+
+def unplayed(like: Columns) -> Columns:
+    """Columns in which nothing was played: every row is a first one, so that none is valid to learn from.
+
+    The rest is as in `like`: statistics of observations see what there is, and not zeros.
+    """
+    nothing = {name: np.zeros_like(like[name]) for name in ("reward", "terminated")}
+    return like | nothing | {"is_first": np.ones_like(like["is_first"])}
+
+
+def _map(function: Callable[..., NDArray[Any]], *trees: Any) -> Any:
+    """`function` of the arrays that stand in the same place of trees built alike; what is no array is the first's."""
+    first = trees[0]
+    if isinstance(first, dict):
+        return {key: _map(function, *(tree[key] for tree in trees)) for key in first}
+    if isinstance(first, list):
+        return [_map(function, *items) for items in zip(*trees, strict=True)]
+    return function(*trees) if isinstance(first, np.ndarray) else first
+
+
+def _numpy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _numpy(item) for key, item in value.items()}
+    return None if value is None else value.numpy(force=True)
+
+
+def _tensors(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _tensors(item) for key, item in value.items()}
+    return None if value is None else torch.from_numpy(value)
+
+
+__all__ = ["Columns", "join", "of_segment", "part", "to_segment", "unplayed"]
