@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -56,6 +57,7 @@ class DQNConfig(AgentConfig):
     train_period: Annotated[int, Gt(0), "environment steps between two rounds of updates"] = 4
     gradient_steps: Annotated[int, Gt(0), "updates of a round"] = 1
     batch_size: Annotated[int, Gt(0), "samples of an update"] = 32
+    accumulate: Annotated[int, Gt(0), "parts that the gradient of an update is computed in, to save memory"] = 1
     gamma: Annotated[Fraction, "discount"] = 0.99
     n_step: Annotated[int, Gt(0), "rewards summed before the bootstrap"] = 1
     double: Annotated[bool, "the online network chooses the action to bootstrap from (van Hasselt et al. 2016)"] = False
@@ -98,6 +100,9 @@ class DQN:
     def __init__(self, config: DQNConfig, backbone: BackboneConfig, task: Task) -> None:
         self.config = config
         check_graphs(config.cuda_graphs, task.device)
+        self._ranks = ranks = task.ranks
+        self._in_parts = ranks.size > 1 or config.accumulate > 1
+        self._batch_size = ranks.share(config.batch_size, "agent.batch_size")
         init_seed, act_seed, replay_seed, learn_seed = task.seed.spawn(4)
         actions = JointActions(task.action_space, "dqn")
         if config.value_rescale and config.head.kind == "c51":
@@ -139,12 +144,13 @@ class DQN:
             config.compile,
             draws_or_remembers=remembers or config.head.kind == "iqn",
             cuda_graphs=config.cuda_graphs,
+            ranks=ranks,
         )
-        act_generator = torch_generator(act_seed, task.device)
+        act_generator = torch_generator(ranks.seed(act_seed), task.device)
         self.policy = EpsilonGreedyPolicy(
             self.network, actions, act_generator, config.cuda_graphs, config.epsilon_alpha, gives_values=seen
         )
-        self.policy.set_columns(0, task.num_envs)
+        self.policy.set_columns(ranks.rank * task.num_envs, ranks.size * task.num_envs)
         self._actions, self._device = actions, task.device
         self._generator = torch_generator(learn_seed, task.device)
         self._taus = self._generator if config.head.kind == "iqn" else None  # the others draw nothing
@@ -152,7 +158,7 @@ class DQN:
         self.length = config.segment_length or (16 if remembers else 1)
         self.burn_in = (8 if remembers else 0) if config.burn_in is None else config.burn_in
         self.replay = Replay(
-            config.buffer_size,
+            ranks.share(config.buffer_size, "agent.buffer_size"),
             config.gamma,
             n_step=config.n_step,
             length=self.length,
@@ -167,14 +173,14 @@ class DQN:
             compress=config.compress_replay,
             picture_device=self._picture_device(),
             only_if_they_fit=config.replay_device == "auto",
-            generator=np.random.default_rng(replay_seed),
+            generator=np.random.default_rng(ranks.seed(replay_seed)),
         )
         # Stored memory states are where samples begin; half a segment apart, as in R2D2, samples overlap by half.
         self.state_period = max(1, self.length // 2) if remembers else 1
-        rows = -(-config.train_period // task.num_envs)
+        rows = -(-config.train_period // (task.num_envs * ranks.size))
         self.num_rows = -(-rows // self.state_period) * self.state_period
-        self._check_buffer_size(task.num_envs)
-        self.reward_scaler = RewardScaler(task.num_envs, config.gamma) if config.normalize_reward else None
+        self._check_buffer_size(task.num_envs * ranks.size)
+        self.reward_scaler = RewardScaler(task.num_envs, config.gamma, ranks) if config.normalize_reward else None
         # Targets of several updates can be computed together where neither the target network, nor the network that
         # chooses the action, nor the priorities change between them.
         together = (
@@ -219,10 +225,12 @@ class DQN:
     def update(self, segment: Segment) -> Metrics:
         config = self.config
         self._remember(segment)
-        num_new = segment.num_steps
+        # Every process counts the steps of all: schedules, and how many updates there are, are the same everywhere.
+        of_each, num_sampleable = self._ranks.gather(segment.num_steps, self.replay.num_sampleable)
+        num_new = int(sum(of_each))
         self._num_steps += num_new
         self._schedule()
-        if self._num_steps < config.learning_starts or not self.replay.num_sampleable:
+        if self._num_steps < config.learning_starts or not min(num_sampleable):
             return {"rollout/exploration_rate": self._exploration_rate()}
         self._owed += num_new * config.gradient_steps / config.train_period
         metrics: Metrics = {}
@@ -239,7 +247,8 @@ class DQN:
         if self.network.norm is not None:
             for network in (self.network, self.target):
                 assert network.norm is not None
-                network.norm.update(map_obs(lambda x: x[:-1].to(self._device), segment.obs))
+                seen = map_obs(lambda x: x[:-1].to(self._device), segment.obs)
+                network.norm.update(seen, total=self._ranks.sum)
         if self.reward_scaler is not None:
             segment.reward[:-1] = self.reward_scaler(segment.reward[:-1], segment.is_first)
         self.replay.add(segment)
@@ -262,7 +271,7 @@ class DQN:
 
     def _learn(self, num_updates: int) -> Metrics:
         """Gradient steps on samples drawn together, the goals of all of them computed in one pass."""
-        config, network, size = self.config, self.network, self.config.batch_size
+        config, network, size = self.config, self.network, self._batch_size
         drawn = self.replay.sample(num_updates * size, self._beta())
         index, drawn = drawn.index, drawn.to(self._device)
         network.head.resample(self._generator)
@@ -272,8 +281,8 @@ class DQN:
             with torch.no_grad():
                 seen = map_obs(lambda x: x[: self.burn_in], segment.obs)
                 state = network.advance(seen, state, segment.is_first[: self.burn_in])
-        # A weighted sum over rows is the mean over samples of the mean over a sample's valid rows.
-        weights = drawn.weights * drawn.mask / (drawn.mask.sum(0).clamp(min=1) * size)
+        # A weighted sum over rows is the mean over samples (of all processes) of the mean over a sample's valid rows.
+        weights = drawn.weights * drawn.mask / (drawn.mask.sum(0).clamp(min=1) * config.batch_size)
         rows = slice(self.burn_in, self.burn_in + self.length)
 
         def deal(x: Tensor) -> Tensor:  # [L, updates * N, …] to [updates, L, N, …]
@@ -284,7 +293,7 @@ class DQN:
         obs = map_obs(lambda x: deal(x[rows]), segment.obs)
         is_first, action, goal, weights = map(deal, (segment.is_first[rows], segment.action[rows], goal, weights))
         for i in range(num_updates):
-            numbers, norm = self.step(
+            loss, numbers, norm = self._step(
                 map_obs(partial(torch.select, dim=0, index=i), obs),
                 tuple(s[i * size : (i + 1) * size] for s in state),
                 is_first[i],
@@ -295,16 +304,35 @@ class DQN:
             if config.tau < 1.0:
                 self._flat_target.data.lerp_(self.step.flat.data, config.tau)
         self._num_updates += num_updates
-        td_error, q_values = numbers[1:].view(2, self.length, size)
+        td_error, q_values = numbers
         if config.prioritized:
             self.replay.update_priorities(index, td_error.cpu(), drawn.mask.cpu())
         return {
-            "loss": numbers[0],
+            "loss": self._ranks.sum(loss.clone()),
             "grad_norm": norm,
             "td_error": td_error,
             "q_values": q_values,
             "learning_rate": self.step.learning_rate,
         }
+
+    def _step(self, obs: Obs, state: State, *per_row: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """A gradient step: the loss, the rows' TD errors and Q-values `[2, L, N]`, and the gradient's norm."""
+        if not self._in_parts:
+            numbers, norm = self.step(obs, state, *per_row)
+            return numbers[0], numbers[1:].view(2, self.length, -1), norm
+        size = self._batch_size
+        num_parts = min(self.config.accumulate, size)
+
+        def part(start: int, stop: int) -> tuple[Any, ...]:
+            def take(x: Tensor) -> Tensor:
+                return x[:, start:stop]
+
+            return map_obs(take, obs), tuple(s[start:stop] for s in state), *map(take, per_row)
+
+        cuts = pairwise(size * p // num_parts for p in range(num_parts + 1))
+        found, norm = self.step.of_parts([part(*cut) for cut in cuts])
+        parts = [numbers[1:].view(2, self.length, -1) for numbers in found]
+        return torch.stack([numbers[0] for numbers in found]).sum(), torch.cat(parts, -1), norm
 
     def _loss(
         self, network: QNetwork, obs: Obs, state: State, is_first: Tensor, action: Tensor, goal: Tensor, weights: Tensor

@@ -279,7 +279,7 @@ class PPO:
 
     def _sum(self, numbers: Tensor) -> Tensor:
         """`[..., len(HISTORY)]` of all processes: the sums of what each has a part of; the norm is of all already."""
-        return torch.cat([self._ranks.sum(numbers[..., :-1].contiguous()), numbers[..., -1:]], -1)
+        return torch.cat([self._ranks.sum(numbers[..., :-1].clone()), numbers[..., -1:]], -1)
 
     def _loss(
         self,

@@ -25,6 +25,7 @@ from triathlon.agents.returns import lambda_returns
 from triathlon.agents.reward_scaling import RewardScaler
 from triathlon.agents.segment import Segment
 from triathlon.networks.backbone import Obs, State, map_obs
+from triathlon.networks.errors import SettingError
 from triathlon.networks.heads import QHeadConfig
 from triathlon.networks.images import compute_pictures_in
 from triathlon.networks.registry import BackboneConfig
@@ -66,6 +67,10 @@ class PQN:
     def __init__(self, config: PQNConfig, backbone: BackboneConfig, task: Task) -> None:
         self.config = config
         check_graphs(config.cuda_graphs, task.device)
+        if task.ranks.size > 1:
+            raise SettingError(
+                f"agent.kind: pqn learns in one process, and there are {task.ranks.size}; use ppo or dqn"
+            )
         init_seed, act_seed, shuffle_seed = task.seed.spawn(3)
         actions = JointActions(task.action_space, "pqn")
         with initialisation(init_seed):

@@ -41,10 +41,10 @@ class Ranks:
         return x
 
     def gather(self, *numbers: float) -> list[list[float]]:
-        """Each number of every process, `[len(numbers)][size]`: by the processor, without waiting for a GPU."""
-        mine = torch.tensor([numbers], dtype=torch.float64)
+        """Each number of every process, `[len(numbers)][size]`; this goes from processor to processor."""
         if self.size == 1:
-            return mine.T.tolist()  # type: ignore[no-any-return]
+            return [[number] for number in numbers]
+        mine = torch.tensor([numbers], dtype=torch.float64)
         parts = [torch.empty_like(mine) for _ in range(self.size)]
         torch.distributed.all_gather(parts, mine)
         return torch.cat(parts).T.tolist()  # type: ignore[no-any-return]

@@ -221,7 +221,7 @@ class Replay:
     def _errors_seen(self, rows: RowStore, index: Index) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """`[L, N]`: n-step TD errors of the trained rows by the values that acting saw, and which were played."""
         window = self._window(index)
-        known, returns, discount, steps = self._targets(rows, window, rows.take("is_first", window))
+        _, returns, discount, steps = self._targets(rows, window, rows.take("is_first", window))
         trained = slice(self.burn_in, None)
         places = np.arange(self.burn_in, self.burn_in + self.length)[:, None] + steps[trained]
         best = np.take_along_axis(rows.take("q_best", window), places, 0)

@@ -11,6 +11,7 @@ another side moves at row t + 1: what that row is worth to it is worth the oppos
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -211,12 +212,18 @@ def quantile_huber_loss(predicted: Tensor, target: Tensor, taus: Tensor, kappa: 
     return (weight * size).mean(2).sum(1)
 
 
-def explained_variance(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """`1 - Var[target - predicted] / Var[target]` over the rows where `mask` is True: a scalar, NaN if Var is 0."""
-    weight, count = mask.to(target.dtype), mask.sum()
+def explained_variance(
+    predicted: Tensor, target: Tensor, mask: Tensor, total: Callable[[Tensor], Tensor] = lambda x: x
+) -> Tensor:
+    """`1 - Var[target - predicted] / Var[target]` over the rows where `mask` is True: a scalar, NaN if Var is 0.
+
+    `total` sums a number over all processes that have rows of their own.
+    """
+    weight, count = mask.to(target.dtype), total(mask.sum())
 
     def variance(x: Tensor) -> Tensor:
-        return (weight * (x - (weight * x).sum() / count).square()).sum() / count
+        mean = total((weight * x).sum()) / count
+        return total((weight * (x - mean).square()).sum()) / count
 
     of_target = variance(target)
     return 1 - variance(target - predicted) / of_target.where(of_target > 0, torch.nan)

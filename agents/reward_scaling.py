@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from triathlon.agents.ranks import ALONE, Ranks
+
 
 class RewardScaler:
     """Divides rewards by the running standard deviation of the discounted return and clips them.
@@ -19,7 +21,10 @@ class RewardScaler:
     "Implementation Matters in Deep RL", section 3, "reward scaling"; the rule of Stable-Baselines3's VecNormalize.)
     """
 
-    def __init__(self, num_columns: int, gamma: float, clip: float = 10.0, epsilon: float = 1e-8) -> None:
+    def __init__(
+        self, num_columns: int, gamma: float, ranks: Ranks = ALONE, clip: float = 10.0, epsilon: float = 1e-8
+    ) -> None:
+        self._ranks = ranks
         self.gamma, self.clip, self.epsilon = gamma, clip, epsilon
         self._discounted = np.zeros(num_columns)
         self._mean, self._var, self._count = 0.0, 1.0, 1e-4
@@ -36,14 +41,16 @@ class RewardScaler:
         return torch.from_numpy(scaled.astype(np.float32)).to(reward.device)
 
     def _merge(self, sample: np.ndarray) -> None:
-        """Chan, Golub and LeVeque's parallel update of mean and variance."""
-        if not sample.size:
-            return
-        delta, total = float(sample.mean()) - self._mean, self._count + sample.size
-        square = self._var * self._count + float(sample.var()) * sample.size
-        self._var = (square + delta**2 * self._count * sample.size / total) / total
-        self._mean += delta * sample.size / total
-        self._count = total
+        """Chan, Golub and LeVeque's parallel update of mean and variance, by the samples of all processes in turn."""
+        of_all = self._ranks.gather(sample.size, *((sample.mean(), sample.var()) if sample.size else (0.0, 0.0)))
+        for size, mean, var in zip(*of_all, strict=True):
+            if not size:
+                continue
+            delta, total = mean - self._mean, self._count + size
+            square = self._var * self._count + var * size
+            self._var = (square + delta**2 * self._count * size / total) / total
+            self._mean += delta * size / total
+            self._count = total
 
     def state_dict(self) -> dict[str, Any]:
         """The statistics and the returns of the episodes under way."""

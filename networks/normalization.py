@@ -5,7 +5,8 @@ T rows, B columns; `*shape` one observation.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import torch
 from gymnasium import Space, spaces
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 
 from triathlon.networks.backbone import Obs
 from triathlon.networks.spaces import image_size
+
+Total: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class RunningNorm(nn.Module):
@@ -40,20 +43,21 @@ class RunningNorm(nn.Module):
         self.register_buffer("scale", torch.ones(shape))
 
     @torch.no_grad()
-    def update(self, x: Tensor, mask: Tensor | None = None) -> None:
-        """Take in `x [..., *shape]`; where `mask [...]` is False a row is left out."""
-        rows = x.reshape(-1, *self.mean.shape) if mask is None else x[mask]
-        count = rows.shape[0]
-        if count == 0:
-            return
-        rows = rows.double()
-        mean = rows.mean(0)
+    def update(self, x: Tensor, mask: Tensor | None = None, total: Total = lambda x: x) -> None:
+        """Take in `x [..., *shape]`; where `mask [...]` is False a row is left out.
+
+        `total` sums a tensor over all processes that take in rows at the same time.
+        """
+        rows = (x.reshape(-1, *self.mean.shape) if mask is None else x[mask]).double()
+        count = total(torch.full_like(self.count, rows.shape[0]))
+        mean = total(rows.sum(0)) / count.clamp(min=1.0)
+        squares = total((rows - mean).square().sum(0))
         delta = mean - self.mean
-        total = self.count + count
-        spread = self.var * self.count + (rows - mean).square().sum(0) + delta.square() * (self.count * count / total)
-        self.mean.add_(delta * (count / total))
-        self.var.copy_(spread / total)
-        self.count.copy_(total)
+        of_all = (self.count + count).clamp(min=1.0)
+        spread = self.var * self.count + squares + delta.square() * (self.count * count / of_all)
+        self.mean.add_(delta * (count / of_all))
+        self.var.copy_(torch.where(count > 0, spread / of_all, self.var))
+        self.count.add_(count)
         self.shift.copy_(self.mean)
         self.scale.copy_(torch.rsqrt(self.var + self.eps))
 
@@ -73,12 +77,12 @@ class ObsNorm(nn.Module):
         parts = nn.ModuleList(ObsNorm(child, clip) for child in children.values())
         self.parts: list[ObsNorm] = parts  # type: ignore[assignment]
 
-    def update(self, obs: Obs, mask: Tensor | None = None) -> None:
-        """Take in `obs [..., *obs]`; where `mask [...]` is False a row is left out."""
+    def update(self, obs: Obs, mask: Tensor | None = None, total: Total = lambda x: x) -> None:
+        """Take in `obs [..., *obs]`; where `mask [...]` is False a row is left out; `total` as for `RunningNorm`."""
         if self.norm is not None:
-            self.norm.update(obs, mask)  # type: ignore[arg-type]  # a Box is no dict
+            self.norm.update(obs, mask, total)  # type: ignore[arg-type]  # a Box is no dict
         for key, part in zip(self.keys, self.parts, strict=True):
-            part.update(obs[key], mask)  # type: ignore[index]
+            part.update(obs[key], mask, total)  # type: ignore[index]
 
     def forward(self, obs: Obs) -> Obs:
         if self.norm is not None:

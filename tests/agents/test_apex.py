@@ -192,7 +192,7 @@ def test_it_learns_and_goes_on_from_what_it_saved(practise: Practise) -> None:
 
 def test_cross_entropies_and_errors_do_not_mix(practise: Practise) -> None:
     head = {"kind": "c51", "v_min": 0.0, "v_max": 1.0}
-    with pytest.raises(SettingError, match="agent.initial_priority: td_error compares values"):
+    with pytest.raises(SettingError, match=r"agent\.initial_priority: td_error compares values"):
         practise("CartPole-v1", ERRORS_SEEN | {"head": head}, LINEAR)
-    with pytest.raises(SettingError, match="nothing reads it unless agent.prioritized is true"):
+    with pytest.raises(SettingError, match=r"nothing reads it unless agent\.prioritized is true"):
         practise("CartPole-v1", ERRORS_SEEN | {"prioritized": False}, LINEAR)

@@ -58,7 +58,7 @@ def test_what_acted_is_what_is_trained(practise: Practise, backbone: str, share:
     for _ in range(3):
         segment = practice.collector.collect(16)
         assert segment.is_first[1:].any()
-        value = practice.learner._values(practice.learner._prepare(segment)[0], segment)
+        value, _ = practice.learner._look_back(practice.learner._prepare(segment)[0], segment, with_policy=False)
         whole, _ = practice.learner.network.value(segment.obs, tuple(s[0] for s in segment.state), segment.is_first)
         torch.testing.assert_close(value, whole.detach(), atol=1e-5, rtol=1e-5)
         metrics = practice.learner.update(segment)

@@ -115,7 +115,7 @@ def experience(draw: st.DrawFn) -> tuple[np.ndarray, ...]:
 def test_against_the_sum_that_defines_it(
     rows: tuple[np.ndarray, ...], gamma: float, lambda_: float, rho_clip: float, c_clip: float
 ) -> None:
-    """Equation 1: `v[s] = V[s] + sum over t >= s of (product of gamma c[i], s <= i < t) rho[t] d[t]`, in the episode."""
+    """Equation 1: `v[s] = V[s] + sum over t >= s of (product over s <= i < t of gamma c[i]) rho[t] d[t]`."""
     log_ratio, reward, value, terminated, is_first, sign = rows
     num_rows, num_columns = reward.shape
     ratio = np.exp(log_ratio)
@@ -131,9 +131,7 @@ def test_against_the_sum_that_defines_it(
                 targets[s, b] += factor * min(rho_clip, ratio[t, b]) * delta
                 factor *= discount * lambda_ * min(c_clip, ratio[t, b])
     tensors = [torch.from_numpy(x) for x in (log_ratio, reward, value, terminated, is_first)]
-    found = vtrace(
-        tensors[0], *tensors[1:], gamma, lambda_, rho_clip, c_clip, next_sign=torch.from_numpy(sign)
-    )  # fmt: skip
+    found = vtrace(*tensors, gamma, lambda_, rho_clip, c_clip, next_sign=torch.from_numpy(sign))
     np.testing.assert_allclose(found.targets, targets, rtol=1e-4, atol=1e-5)
     played = ~is_first[1:]
     np.testing.assert_allclose(found.rho, np.where(played, np.minimum(rho_clip, ratio), 0), rtol=1e-5)
