@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": "score a trained agent: triathlon evaluate RUN",
     "doctor": "say what limits the speed of a configuration here: triathlon doctor CONFIG [--key value …]",
     "plot": "draw the learning curves of runs: triathlon plot RUN… [--out curves.png]",
+    "tune": "look for good settings: triathlon tune CONFIG --param agent.learning_rate='loguniform(1e-5, 1e-2)'",
     "arena": "matches of trained agents at a board game: triathlon arena RUN… --opponent mcts:1000",
     "play": "play a board game against a trained agent: triathlon play RUN",
     "watch": "see a trained agent play, in a window or a file: triathlon watch RUN [--out film.mp4]",
