@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -20,10 +19,11 @@ from torch import nn
 
 from triathlon.agents.dqn import DQNConfig
 from triathlon.agents.ppo import PPOConfig
-from triathlon.agents.q_network import EpsilonGreedyPolicy
 from triathlon.networks.images import compute_pictures_in
 from triathlon.training.config import Experiment
+from triathlon.training.engines.actions import EngineActions
 from triathlon.training.engines.recorder import Recorder
+from triathlon.training.engines.rounds import rounds_of_updates
 from triathlon.training.engines.sb3_envs import SB3Envs, make_resettable
 from triathlon.training.engines.sb3_network import BackboneExtractor, give_weights, take_weights
 from triathlon.training.errors import RunError
@@ -48,7 +48,8 @@ def train(
                 f"backbone.kind is {experiment.backbone.kind}, which has a memory, and Stable-Baselines3's PPO and DQN "
                 "carry none from step to step; use a backbone without, or engine: native or rllib"
             )
-        envs = _make_envs(recorder)
+        actions = EngineActions(recorder.learner.policy, recorder.task.action_space)
+        envs = SB3Envs(make_resettable(experiment.env), actions, recorder.env_seed)
         try:
             model = make_model(recorder, envs)
             if resume:
@@ -85,35 +86,6 @@ def _train(recorder: Recorder, model: BaseAlgorithm, envs: SB3Envs) -> Result:
         metrics,
         lambda: _state(model, recorder.experiment.checkpoint.replay),
     )
-
-
-def _make_envs(recorder: Recorder) -> SB3Envs:
-    """The environments, with the actions that SB3 chooses from."""
-    policy, space = recorder.learner.policy, recorder.task.action_space
-    if isinstance(policy, EpsilonGreedyPolicy):  # it values every combination of parts by its number
-        chosen: gym.Space[Any] = gym.spaces.Discrete(policy.actions.num_actions)
-    else:
-        chosen = _flat_actions(space)
-    num_envs, shape = recorder.task.num_envs, chosen.shape if isinstance(chosen, gym.spaces.Discrete) else space.shape
-    return SB3Envs(
-        make_resettable(recorder.experiment.env),
-        chosen,
-        lambda actions: policy.env_action(actions.reshape(num_envs, *(shape or ()))),
-        recorder.env_seed,
-    )
-
-
-def _flat_actions(space: gym.Space[Any]) -> gym.Space[Any]:
-    """An action space as SB3 takes it: parts in one row, counted from 0."""
-    if isinstance(space, gym.spaces.Discrete):
-        return gym.spaces.Discrete(int(space.n))
-    if isinstance(space, gym.spaces.MultiDiscrete):
-        return gym.spaces.MultiDiscrete(space.nvec.reshape(-1))
-    if isinstance(space, gym.spaces.MultiBinary):
-        return gym.spaces.MultiBinary(int(np.prod(space.shape)))
-    assert isinstance(space, gym.spaces.Box)
-    dtype: Any = space.dtype
-    return gym.spaces.Box(space.low.reshape(-1), space.high.reshape(-1), dtype=dtype)
 
 
 def make_model(recorder: Recorder, envs: SB3Envs) -> BaseAlgorithm:
@@ -180,13 +152,7 @@ def _ppo(agent: PPOConfig, settings: dict[str, Any], num_envs: int, network: nn.
 def _dqn(agent: DQNConfig, settings: dict[str, Any], num_envs: int, network: nn.Module) -> BaseAlgorithm:
     if isinstance(settings["env"].observation_space, gym.spaces.Dict) and agent.n_step > 1:
         raise RunError(f"agent.n_step is {agent.n_step}, which engine: sb3 does not have for Dict observations; use 1")
-    train_freq = max(1, agent.train_period // num_envs)
-    gradient_steps, rest = divmod(agent.gradient_steps * train_freq * num_envs, agent.train_period)
-    if rest or not gradient_steps:
-        raise RunError(
-            f"agent.train_period is {agent.train_period}, but engine: sb3 trains after whole steps of all {num_envs} "
-            f"environments (env.num_envs), a whole number of times; use a multiple of {num_envs}"
-        )
+    train_freq, gradient_steps = rounds_of_updates(agent.train_period, agent.gradient_steps, num_envs, "sb3")
     settings["policy_kwargs"]["net_arch"] = [agent.head.hidden_size] if agent.head.hidden_size else []
     return DQN(
         buffer_size=agent.buffer_size,

@@ -7,7 +7,7 @@ B environments.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from triathlon.envs.atari import AtariEnvs
 from triathlon.envs.make import EnvConfig, make_envs
 from triathlon.envs.vector import NumpyVectorEnv
+from triathlon.training.engines.actions import EngineActions
 from triathlon.training.env_group import Episode
 from triathlon.training.errors import RunError
 
@@ -59,21 +60,13 @@ def _is_resettable(envs: VectorEnv[Any, Any, Any]) -> bool:
 class SB3Envs(VecEnv):
     """B of our environments behind SB3's interface.
 
-    `env_action` turns what SB3 chose in `action_space`, `[B, …]`, into what the environments take.
-
     Raises:
         RunError: they have masks of legal actions, which SB3 cannot read.
     """
 
-    def __init__(
-        self,
-        envs: VectorEnv[Any, Any, Any],
-        action_space: spaces.Space[Any],
-        env_action: Callable[[NDArray[Any]], NDArray[Any]],
-        seed: int,
-    ) -> None:
-        super().__init__(envs.num_envs, flat_space(envs.single_observation_space), action_space)
-        self._envs, self._env_action, self._seed = envs, env_action, seed
+    def __init__(self, envs: VectorEnv[Any, Any, Any], actions: EngineActions, seed: int) -> None:
+        super().__init__(envs.num_envs, flat_space(envs.single_observation_space), actions.space)
+        self._envs, self._to_env, self._seed = envs, actions.to_env, seed
         self._actions: NDArray[Any] | None = None
         self._returns, self._lengths = np.zeros(self.num_envs), np.zeros(self.num_envs, np.int64)
         self._episodes: list[Episode] = []
@@ -90,7 +83,7 @@ class SB3Envs(VecEnv):
 
     def step_wait(self) -> tuple[Any, NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
         assert self._actions is not None
-        obs, reward, terminated, truncated, info = self._envs.step(self._env_action(self._actions))
+        obs, reward, terminated, truncated, info = self._envs.step(self._to_env(self._actions))
         self._returns += reward
         self._lengths += 1
         ended = np.logical_or(terminated, truncated)
