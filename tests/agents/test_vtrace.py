@@ -136,3 +136,109 @@ def test_against_the_sum_that_defines_it(
     played = ~is_first[1:]
     np.testing.assert_allclose(found.rho, np.where(played, np.minimum(rho_clip, ratio), 0), rtol=1e-5)
     assert not found.advantage[~torch.from_numpy(played)].any()
+
+
+MLP = {"kind": "mlp", "hidden_sizes": [16]}
+BACKBONES = {"mlp": MLP, "lstm": {"kind": "lstm", "encoder": MLP, "hidden_size": 8}}
+PPO = {"kind": "ppo", "num_steps": 16, "num_epochs": 1, "batch_size": 48, "learning_rate": 1e-2, "gamma": 0.9}
+ENDING = {"id": "CartPole-v1", "num_envs": 3, "max_episode_steps": 7}
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("share", [True, False])
+def test_ppo_corrects_what_an_older_policy_collected(practise: Practise, backbone: str, share: bool) -> None:
+    clips = {"rho_clip": 1.1, "c_clip": 0.9}
+    agent = PPO | clips | {"segment_length": 16, "share_backbone": share, "learning_rate": 0.1}
+    practice = practise(ENDING, agent, BACKBONES[backbone], 10_000)
+    segment = replace(practice.collector.collect(16), lag=3)
+    practice.play(144)  # three updates
+    learner, network = practice.learner, practice.learner.network
+    rows, metrics = learner._prepare(segment)
+    with torch.no_grad():
+        state = tuple(s[0] for s in segment.state)
+        now, value, _ = network(segment.obs, state, segment.is_first)
+    acted = torch.log_softmax(segment.extras["logits"], -1).gather(-1, segment.action.unsqueeze(-1)).squeeze(-1)
+    log_ratio = (now.log_prob(segment.action) - acted)[:-1]
+    assert log_ratio.abs().max() > 0.02
+    expected = vtrace(
+        log_ratio, segment.reward[:-1], value, segment.terminated[:-1], segment.is_first, 0.9, 0.95, 1.1, 0.9
+    )
+    for name, x in (("advantage", expected.advantage), ("returns", expected.targets), ("rho", expected.rho)):
+        torch.testing.assert_close(rows.targets[name], x, atol=1e-5, rtol=1e-5)
+    assert float(metrics["vtrace_rho"]) == pytest.approx(expected.rho.sum().item() / segment.num_steps)
+    # The clip is around the policy of now: before the first step the ratio to it is 1.
+    found = learner.update(segment)
+    assert abs(float(found["approx_kl"])) < 1e-9 and float(found["clip_fraction"]) == 0.0
+
+
+@pytest.mark.parametrize(("vtrace_when", "lag", "corrects"), [("auto", 0, 0), ("auto", 1, 1), ("never", 1, 0)])
+def test_when_it_is_corrected(practise: Practise, vtrace_when: str, lag: int, corrects: int) -> None:
+    practice = practise(ENDING, PPO | {"vtrace": vtrace_when}, MLP, 10_000)
+    segment = replace(practice.collector.collect(16), lag=lag)
+    assert ("rho" in practice.learner._prepare(segment)[0].targets) == bool(corrects)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_without_a_lag_the_correction_changes_nothing(practise: Practise, normalize: bool) -> None:
+    after = []
+    for when in ("never", "always"):
+        agent = PPO | {"vtrace": when, "normalize_advantage": normalize, "batch_size": 12, "max_grad_norm": 100.0}
+        after.append(practise(ENDING, agent, MLP, 10_000).play(150).learner.policy.weights())
+    torch.testing.assert_close(after[0], after[1], atol=1e-5, rtol=1e-4)
+
+
+def test_the_gradient_is_that_of_the_weighted_advantages(practise: Practise) -> None:
+    """`rho[s] * grad log pi(a[s]) * advantage[s]` (section 4.2), averaged over the rows that were played."""
+    agent = PPO | {"normalize_advantage": False, "vf_coef": 0.0, "max_grad_norm": 1e9, "rho_clip": 1.01}
+    practice = practise(ENDING, agent, MLP, 10_000)
+    segment = replace(practice.collector.collect(16), lag=2)
+    practice.play(96)
+    learner, network = practice.learner, practice.learner.network
+    targets = {name: x.view(16, 3) for name, x in learner._prepare(segment)[0].targets.items()}
+    assert 0 < (targets["rho"] == 1.01).sum() < 48
+    log_prob = network(segment.obs, (), segment.is_first)[0].log_prob(segment.action)[:-1]
+    loss = -(targets["rho"] * targets["advantage"] * log_prob).sum() / segment.num_steps
+    gradients = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)
+    expected = torch.cat([g.flatten() for g in gradients if g is not None]).norm()
+    assert float(learner.update(segment)["grad_norm"]) == pytest.approx(expected.item(), rel=1e-4)
+
+
+def learned(practice: Any) -> tuple[Tensor, Tensor]:
+    """Of the observations -1 and 1: the values, and the probabilities of action 1."""
+    obs, first = torch.tensor([[[-1.0], [1.0]]]), torch.ones(1, 2, dtype=torch.bool)
+    with torch.no_grad():
+        distribution, value, _ = practice.learner.network(obs, (), first)
+    return value[0], distribution.log_probs.exp()[0, :, 1]
+
+
+@pytest.mark.parametrize("corrected", [True, False])
+def test_values_of_the_policy_although_another_acted(practise: Practise, corrected: bool) -> None:
+    """All data is of a policy at random, whose values are 0. The best policy's are 1."""
+    agent = PPO | {"num_epochs": 4, "batch_size": 128, "vtrace": "auto" if corrected else "never"}
+    practice = practise({"id": "triathlon/ProbePolicy-v0", "num_envs": 8}, agent, MLP, 10_000)
+    practice.collector.policy = practice.learner.policy.twin(torch.Generator().manual_seed(0))
+    for _ in range(40):
+        practice.learner.update(replace(practice.collector.collect(16), lag=1))
+    value, probability = learned(practice)
+    if corrected:
+        assert value.tolist() == pytest.approx([1, 1], abs=0.1)
+        assert probability[0] < 0.05 and probability[1] > 0.95
+    else:  # it learns what it is worth to act at random, and keeps within the clip of that policy
+        assert value.tolist() == pytest.approx([0, 0], abs=0.25)
+        assert probability[0] > 0.1 and probability[1] < 0.9
+
+
+def test_it_learns_although_the_policy_that_acts_is_five_updates_old(practise: Practise) -> None:
+    agent = PPO | {"num_epochs": 4, "batch_size": 128}
+    practice = practise({"id": "triathlon/ProbePolicy-v0", "num_envs": 8}, agent, MLP, 10_000)
+    learner = practice.learner
+    acting = practice.collector.policy = learner.policy.twin(torch.Generator().manual_seed(0))
+    weights = [learner.policy.weights()]
+    for _ in range(40):
+        acting.load_weights(weights[0])
+        learner.update(replace(practice.collector.collect(16), lag=len(weights) - 1))
+        weights = [*weights, learner.policy.weights()][-6:]
+    value, probability = learned(practice)
+    assert value.tolist() == pytest.approx([1, 1], abs=0.1)
+    assert probability[0] < 0.05 and probability[1] > 0.95
+    assert practice.score() == 1.0
