@@ -105,7 +105,7 @@ def test_values_that_were_searched_are_bootstrapped_from(practise: Callable[...,
     weight = segment.extras["search_weight"]
     assert 0 < (weight > 0).sum() < weight.numel()
     rows, _ = practice.learner._prepare(segment)
-    own = practice.learner._values(rows, segment)
+    own, _ = practice.learner._look_back(rows, segment, False)
     value = torch.where(weight > 0, segment.extras["search_value"], own)
     advantage = gae(
         segment.reward[:-1], value, segment.terminated[:-1], segment.is_first, 1.0, 0.95, segment.next_sign_played
