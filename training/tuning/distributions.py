@@ -190,7 +190,7 @@ def _make(kind: str, values: list[Any]) -> Distribution:
     """The distribution; raises ValueError saying what is wrong with its numbers."""
     if kind == "choice":
         if len(values) < 2:
-            raise ValueError(f"{len(values)} value{'' if len(values) == 1 else 's'} leave nothing to choose from")
+            raise ValueError(f"{'1 value leaves' if values else 'no value leaves'} nothing to choose from")
         if any(value in values[:i] for i, value in enumerate(values)):
             raise ValueError("a value stands twice")
         return Choice(tuple(values))

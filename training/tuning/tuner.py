@@ -104,6 +104,7 @@ def _run(study: Study, trials: Sequence[Trial], rng: np.random.Generator, watche
             search_alg=searcher,
             num_samples=1 if searcher is None else config.trials,
             max_concurrent_trials=config.concurrent,
+            reuse_actors=True,  # a process that has imported PyTorch goes on with the next trial
             trial_name_creator=_name,
             trial_dirname_creator=_name,
             **({"metric": "value", "mode": config.mode} if config.scheduler == "none" else {}),
