@@ -237,7 +237,7 @@ class DQN:
         while self._owed >= 1.0:
             num_updates = min(int(self._owed), self._max_updates_at_once)
             self._owed -= num_updates
-            metrics = self._learn(num_updates)
+            metrics = self._learn(self.replay.sample(num_updates * self._batch_size, self._beta()))
         if config.tau == 1.0 and self._num_steps >= self._next_target_update:
             self._next_target_update = self._num_steps + config.target_period
             self._flat_target.load(self.step.flat.data)
@@ -269,11 +269,11 @@ class DQN:
         progress = min(1.0, self._num_steps / self._total_steps)
         return self.config.priority_beta + progress * (1.0 - self.config.priority_beta)
 
-    def _learn(self, num_updates: int) -> Metrics:
+    def _learn(self, drawn: Sample) -> Metrics:
         """Gradient steps on samples drawn together, the goals of all of them computed in one pass."""
         config, network, size = self.config, self.network, self._batch_size
-        drawn = self.replay.sample(num_updates * size, self._beta())
         index, drawn = drawn.index, drawn.to(self._device)
+        num_updates = len(index) // size
         network.head.resample(self._generator)
         self.target.head.resample(self._generator)
         goal, segment, state = self._goal(drawn), drawn.segment, drawn.state

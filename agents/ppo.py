@@ -212,7 +212,8 @@ class PPO:
             ratio, clips = log_prob - acted_log_prob, (config.rho_clip, config.c_clip)
             found = vtrace(ratio, *experience, *clips, segment.next_sign_played)
             targets |= {"advantage": found.advantage, "returns": found.targets, "log_prob": log_prob, "rho": found.rho}
-            metrics["vtrace_rho"] = found.rho.sum() / segment.valid.sum().clamp(min=1)
+            total = self._ranks.sum
+            metrics["vtrace_rho"] = total(found.rho.sum()) / total(segment.valid.sum()).clamp(min=1)
         rows.targets = {name: fold(x, length) for name, x in targets.items()}
         metrics["explained_variance"] = explained_variance(
             value[:-1], targets["returns"], segment.valid, self._ranks.sum
