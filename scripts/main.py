@@ -15,9 +15,12 @@ COMMANDS = {
     "evaluate": "score a trained agent: triathlon evaluate RUN",
     "doctor": "say what limits the speed of a configuration here: triathlon doctor CONFIG [--key value …]",
     "plot": "draw the learning curves of runs: triathlon plot RUN… [--out curves.png]",
+    "compare": "train by several engines and draw their curves: triathlon compare CONFIG --engines native,rllib,sb3",
     "tune": "look for good settings: triathlon tune CONFIG --param agent.learning_rate='loguniform(1e-5, 1e-2)'",
     "arena": "matches of trained agents at a board game: triathlon arena RUN… --opponent mcts:1000",
     "play": "play a board game against a trained agent: triathlon play RUN",
+    "import-sb3": "a model of Stable-Baselines3 as a run: triathlon import-sb3 MODEL.zip --env.id ID",
+    "export-sb3": "the policy of a run for Stable-Baselines3: triathlon export-sb3 RUN MODEL.zip",
     "watch": "see a trained agent play, in a window or a file: triathlon watch RUN [--out film.mp4]",
 }
 # What a shell says of a command that was ended by Ctrl-C, and of one whose reader has left.
@@ -37,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         near = get_close_matches(name, COMMANDS, n=1, cutoff=0.5) or list(COMMANDS)
         print(f"triathlon: error: there is no command '{name}'; is it {' or '.join(near)}?", file=sys.stderr)
         return 2
-    return guarded(lambda: importlib.import_module(f"triathlon.scripts.{name}").main(rest))
+    return guarded(lambda: importlib.import_module(f"triathlon.scripts.{name.replace('-', '_')}").main(rest))
 
 
 def guarded(command: Callable[[], int]) -> int:

@@ -67,12 +67,18 @@ def _parser() -> argparse.ArgumentParser:
 
 def _train(experiment: Experiment, earlier: RunFolder | None, command: Sequence[str]) -> tuple[int, float | None]:
     """Train one agent; returns the exit code and the mean score, if it was scored."""
+    from triathlon.agents.ranks import join
     from triathlon.envs.atari_scores import human_normalized
     from triathlon.scripts.score import summary, write_score
     from triathlon.training.evaluate import JUDGING_SEED
+    from triathlon.training.learners.follow import follow
     from triathlon.training.run_folder import create
     from triathlon.training.runner import train
 
+    ranks = join()
+    if not ranks.is_first:  # the first process of several writes and tells all there is
+        follow(experiment, ranks, earlier and earlier.path)
+        return 0, None
     folder = earlier or create(experiment, command)
     print(f"Training in {folder.path}", flush=True)
     try:
@@ -90,7 +96,7 @@ def _train(experiment: Experiment, earlier: RunFolder | None, command: Sequence[
     if result.bottleneck.num_steps:
         print(result.bottleneck.summary())
     if result.interrupted:
-        print(f"Stopped. Go on with: {resume}")
+        print("Stopped." if experiment.engine == "rllib" else f"Stopped. Go on with: {resume}")
         return INTERRUPTED, None
     mean = None
     if result.returns:
@@ -106,7 +112,8 @@ def _train(experiment: Experiment, earlier: RunFolder | None, command: Sequence[
     elif result.no_video:
         print(f"Video:  none: {result.no_video}")
     print(f"Curves: tensorboard --logdir {shlex.quote(str(folder.path))}")
-    print(f"More:   {resume} --total-steps {2 * experiment.total_steps}")
+    if experiment.engine != "rllib":  # whose runs cannot go on
+        print(f"More:   {resume} --total-steps {2 * experiment.total_steps}")
     return 0, mean
 
 

@@ -1,0 +1,122 @@
+"""`triathlon compare CONFIG --engines native,rllib,sb3 --seeds 3`: the same experiment by several engines."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from triathlon.networks.errors import nearest
+from triathlon.scripts.main import INTERRUPTED, guarded
+from triathlon.training import config
+from triathlon.training.config import Experiment
+from triathlon.training.engines.comparison import add_cpu_seconds, draw, is_finished, read_runs, table, write_json
+from triathlon.training.engines.settings import NAMES, check
+from triathlon.training.errors import RunError
+from triathlon.training.run_folder import RunFolder, file_name
+
+ENGINES = ("native", *NAMES)
+# What is the same for all, and would only hide how fast an engine trains.
+QUIET = ("--evaluation.period", "null", "--evaluation.video", "false")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train what is not trained yet, then draw and print; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="triathlon compare",
+        usage="triathlon compare CONFIG [--engines E,…] [--seeds N] [--out FILE] [--path.to-setting value …]",
+        description="Train one configuration by several engines with several seeds, each run in a process of its own, "
+        "and draw their learning curves. Started again, it goes on: a finished run is not run again. Unless told "
+        "otherwise, nothing is evaluated or filmed before the end.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("config", metavar="CONFIG", help="a file or the name of a shipped configuration")
+    parser.add_argument("--engines", default=",".join(ENGINES), metavar="E,…", help=f"default: {','.join(ENGINES)}")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each engine (default: 3)")
+    text = "what the runs are called, followed by engine and seed (default: compare- and the configuration's name)"
+    parser.add_argument("--name", metavar="NAME", help=text)
+    text = "the picture to write; the numbers stand beside it as .json (default: compare.png)"
+    parser.add_argument("--out", type=Path, default=Path("compare.png"), metavar="FILE", help=text)
+    options, settings = parser.parse_known_args(arguments)
+    engines = _engines(options.engines)
+    if options.seeds < 1:
+        raise RunError(f"--seeds is {options.seeds} but should be at least 1")
+    name = options.name or f"compare-{Path(options.config).name.removesuffix('.yaml')}"
+    base = config.load(options.config, [*QUIET, *settings])
+    planned = {
+        engine: [
+            dataclasses.replace(base, engine=engine, seed=base.seed + i, name=f"{name}-{engine}-seed{base.seed + i}")
+            for i in range(options.seeds)
+        ]
+        for engine in engines
+    }
+    for engine, experiments in planned.items():  # before anything is run
+        if engine != "native":
+            check(experiments[0])
+        for experiment in experiments:
+            _check_earlier(experiment)
+    for turn in zip(*planned.values(), strict=True):  # engines take turns: what else the machine does meets them all
+        for experiment in turn:
+            if not is_finished(_folder(experiment)) and (code := _train(options.config, settings, experiment)):
+                if code == INTERRUPTED:
+                    print("Stopped; the same command goes on.")
+                    return code
+                raise RunError(f"the run {_folder(experiment)} failed with exit code {code}; its message is above")
+    runs = [read_runs(engine, [_folder(e) for e in experiments]) for engine, experiments in planned.items()]
+    print(table(runs))
+    draw(runs, options.out, f"{base.env.id} by {base.agent.kind}, {base.backbone.kind}")
+    write_json(options.out.with_suffix(".json"), runs)
+    print(f"Picture: {options.out}")
+    return 0
+
+
+def _engines(text: str) -> list[str]:
+    engines = text.split(",")
+    for engine in engines:
+        if engine not in ENGINES:
+            raise RunError(
+                f"--engines: there is no engine '{engine}'{nearest(engine, ENGINES)}; there are {', '.join(ENGINES)}"
+            )
+    if len(set(engines)) < len(engines):
+        raise RunError(f"--engines is {text}, which names an engine twice")
+    return engines
+
+
+def _folder(experiment: Experiment) -> Path:
+    return Path(experiment.root) / file_name(experiment.env.id) / file_name(str(experiment.name))
+
+
+def _check_earlier(experiment: Experiment) -> None:
+    """Raises RunError where a run of that name has other settings."""
+    path = _folder(experiment)
+    if path.is_dir() and RunFolder(path).experiment() != experiment:
+        raise RunError(f"{path} is a run with other settings; give this comparison another --name, or remove the run")
+
+
+def _train(name: str, settings: Sequence[str], experiment: Experiment) -> int:
+    """Train in a process of its own, so that no engine loads another's library; returns its exit code."""
+    path = _folder(experiment)
+    command = [sys.executable, "-m", "triathlon.scripts.main", "train"]
+    begun = path.is_dir()
+    if begun and experiment.engine != "rllib" and (path / "checkpoints" / "last.safetensors").is_file():
+        command += ["--resume", str(path)]
+    else:
+        if begun:
+            RunFolder(path).discard()
+        chosen = {"--engine": experiment.engine, "--seed": str(experiment.seed), "--name": str(experiment.name)}
+        command += [name, *QUIET, *settings, *(part for pair in chosen.items() for part in pair)]
+    before = os.times()
+    code = subprocess.run(command, check=False).returncode
+    after = os.times()
+    if path.is_dir():
+        spent = after.children_user - before.children_user + after.children_system - before.children_system
+        add_cpu_seconds(path, spent)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))
