@@ -388,10 +388,14 @@ class DQN:
         self.step.load_state_dict(state["optimizer"])
         self._num_steps, self._num_updates = state["num_steps"], state["num_updates"]
         self._owed, self._next_target_update = state["owed"], state["next_target_update"]
-        self.policy.generator.set_state(state["act_generator"])
+        if self._ranks.is_first:  # whose checkpoint it is; the others draw for themselves
+            self.policy.generator.set_state(state["act_generator"])
         self._generator.set_state(state["learn_generator"])
         if self.reward_scaler is not None:
             self.reward_scaler.load_state_dict(state["reward_scaler"])
         if "replay" in state:
+            drawing = self.replay.generator.bit_generator.state
             self.replay.load_state_dict(state["replay"])
+            if not self._ranks.is_first:
+                self.replay.generator.bit_generator.state = drawing
         self._schedule()

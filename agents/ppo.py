@@ -345,8 +345,9 @@ class PPO:
         self.network.load_state_dict(state["network"])
         self.step.load_state_dict(state["optimizer"])
         self._num_steps, self._num_updates = state["num_steps"], state["num_updates"]
-        self.policy.generator.set_state(state["act_generator"])
-        self._shuffle.set_state(state["shuffle_generator"])
+        if self._ranks.is_first:  # whose checkpoint it is; the others draw for themselves
+            self.policy.generator.set_state(state["act_generator"])
+            self._shuffle.set_state(state["shuffle_generator"])
         if self.reward_scaler is not None:
             self.reward_scaler.load_state_dict(state["reward_scaler"])
 

@@ -49,6 +49,14 @@ class Ranks:
         torch.distributed.all_gather(parts, mine)
         return torch.cat(parts).T.tolist()  # type: ignore[no-any-return]
 
+    def total(self, number: int) -> int:
+        """A number summed over all processes."""
+        return int(sum(self.gather(number)[0]))
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is true in one of the processes."""
+        return any(self.gather(flag)[0])
+
     def share(self, number: int, setting: str) -> int:
         """This process' part of a number that all of them share evenly.
 

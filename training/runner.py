@@ -16,6 +16,7 @@ from gymnasium.vector import VectorEnv
 from torch import Tensor
 
 from triathlon.agents.agent import Metrics
+from triathlon.agents.ranks import join
 from triathlon.agents.registry import make_learner
 from triathlon.agents.segment import Segment
 from triathlon.envs.make import make_envs
@@ -27,6 +28,7 @@ from triathlon.training.env_group import Episode
 from triathlon.training.errors import RunError
 from triathlon.training.evaluate import CHOOSING_SEED, evaluate
 from triathlon.training.judging import Result, judge, scores
+from triathlon.training.learners.follow import part_of
 from triathlon.training.logger import Logger
 from triathlon.training.machine import allow_tf32, pick_device, set_threads, start_with_one_thread
 from triathlon.training.memory import announce_replay
@@ -49,7 +51,9 @@ class Run:
         self._env_seeds = np.random.default_rng(seeds[0])
         self.device = pick_device(experiment.device)
         allow_tf32(experiment.precision, self.device)
-        self.envs = make_run_envs(experiment)
+        self.ranks = join()
+        self._mine = part_of(experiment, self.ranks)  # what this process plays of it: without others, all
+        self.envs = make_run_envs(self._mine)
         self.eval_envs: VectorEnv[Any, Any, Any] | None = None
         try:
             self._set_up(seeds[1], resume)
@@ -60,7 +64,7 @@ class Run:
 
     def _set_up(self, learner_seed: np.random.SeedSequence, resume: bool) -> None:
         experiment = self.experiment
-        self.task = make_task(experiment, self.envs[0], self.device, learner_seed)
+        self.task = make_task(self._mine, self.envs[0], self.device, learner_seed, self.ranks)
         start_with_one_thread()
         self.learner = make_learner(experiment.agent, experiment.backbone, self.task)
         set_threads(experiment.num_threads, self.learner.policy, self.task)
@@ -68,7 +72,7 @@ class Run:
         self.sides = make_sides(experiment, self.envs, self.learner.policy)
         self._progress: Progress | None = None
         self.collector = make_collector(
-            experiment, self.envs, self.learner, self._next_env_seed(), self.sides.advise, self._say
+            self._mine, self.envs, self.learner, self._next_env_seed(), self.sides.advise, self._say
         )
         self.num_steps, self.best_score, self.seconds = 0, -np.inf, 0.0
         self.recent: deque[Episode] = deque(maxlen=100)
@@ -103,7 +107,7 @@ class Run:
             is_compiling = learner.step.compiles
             if is_compiling:
                 progress.say("The first update compiles the gradient step; PyTorch keeps it for the next run.")
-            while self.num_steps < experiment.total_steps and not self._interrupted:
+            while self.num_steps < experiment.total_steps and not self._is_stopped():
                 self.sides.before_rollout(self.num_steps)
                 try:
                     segment = self.collector.collect(learner.num_rows)
@@ -115,7 +119,7 @@ class Run:
                     is_compiling = False
                     progress.say(f"Compiled in {learner.step.compile_seconds:.0f} s.")
                 stopwatch.lap("learning")
-                self.num_steps += segment.num_steps
+                self.num_steps += self.ranks.total(segment.num_steps)
                 self._take_episodes()
                 progress.update(self.num_steps, self.recent)
                 stopwatch.lap(REST)
@@ -138,6 +142,11 @@ class Run:
             self._progress = None
         bottleneck = Bottleneck(self.situation(), stopwatch.seconds.copy(), self.num_steps - first_step)
         return Result(self.num_steps, self.seconds, path, self._interrupted, bottleneck)
+
+    def _is_stopped(self) -> bool:
+        """Has somebody asked for a stop, of this process or of one that learns with it?"""
+        self._interrupted = self.ranks.any(self._interrupted)
+        return self._interrupted
 
     def situation(self) -> Situation:
         """What was found of the machine, the network and the environments."""
@@ -223,6 +232,7 @@ class Run:
             "num_steps": self.num_steps,
             "env": self.experiment.env.id,
             "num_envs": self.task.num_envs,
+            "num_processes": self.ranks.size,
         }
         if name == "last":
             collector = self.collector.state_dict()
@@ -245,6 +255,11 @@ class Run:
     def _load(self) -> None:
         path = self.folder / "checkpoints" / "last.safetensors"
         state = load_checkpoint(path, self.experiment)
+        if state.get("num_processes", 1) != self.ranks.size:
+            raise RunError(
+                f"{self.ranks.size} processes learn here, but {path} is of a run with {state.get('num_processes', 1)}; "
+                "a run goes on with as many as it had"
+            )
         if state["num_envs"] != self.task.num_envs:
             raise RunError(
                 f"env.num_envs is {self.task.num_envs} but {path} is of a run with {state['num_envs']}; "

@@ -8,13 +8,18 @@ import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 
+from triathlon.agents.ranks import ALONE, Ranks
 from triathlon.agents.registry import Task
 from triathlon.training.config import Experiment
 from triathlon.training.machine import pick_precision
 
 
 def make_task(
-    experiment: Experiment, envs: VectorEnv[Any, Any, Any], device: torch.device, seed: np.random.SeedSequence
+    experiment: Experiment,
+    envs: VectorEnv[Any, Any, Any],
+    device: torch.device,
+    seed: np.random.SeedSequence,
+    ranks: Ranks = ALONE,
 ) -> Task:
     """The task of `experiment`, whose spaces are those of `envs` (which may be fewer than it trains with)."""
     space = envs.single_observation_space
@@ -27,4 +32,5 @@ def make_task(
         device=device,
         precision=pick_precision(experiment.precision, device, space),
         frame_stack=getattr(envs, "frame_stack", 1),
+        ranks=ranks,
     )
