@@ -68,19 +68,13 @@ def _parser() -> argparse.ArgumentParser:
 def _train(experiment: Experiment, earlier: RunFolder | None, command: Sequence[str]) -> tuple[int, float | None]:
     """Train one agent; returns the exit code and the mean score, if it was scored."""
     from triathlon.agents.ranks import join
-    from triathlon.agents.ranks import join
     from triathlon.envs.atari_scores import human_normalized
     from triathlon.scripts.score import summary, write_score
     from triathlon.training.evaluate import JUDGING_SEED
     from triathlon.training.learners.follow import follow
-    from triathlon.training.learners.follow import follow
     from triathlon.training.run_folder import create
     from triathlon.training.runner import train
 
-    ranks = join()
-    if not ranks.is_first:  # the first process of several writes and tells all there is
-        follow(experiment, ranks, earlier and earlier.path)
-        return 0, None
     ranks = join()
     if not ranks.is_first:  # the first process of several writes and tells all there is
         follow(experiment, ranks, earlier and earlier.path)
