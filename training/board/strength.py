@@ -28,12 +28,12 @@ class Strength:
         self._among_rungs: Crosstable | None = None
 
     def measure(self, policy: Policy) -> dict[str, float]:
-        """Scalars to log: `eval/exploitability`, `eval/elo` with its interval, and the score against each rung."""
+        """Scalars to log: `eval/exploitability` and `mistakes`, `eval/elo` with its interval, scores against rungs."""
         found: dict[str, float] = {}
         agent = AgentPlayer(policy, self._planes, AGENT)
         if self._graph is not None:
             exploitability = self._graph.exploitability(agent.greedy)
-            found["eval/exploitability"] = exploitability.mean
+            found |= {"eval/exploitability": exploitability.mean, "eval/mistakes": exploitability.mistakes}
         if self._rungs:
             found |= self._climb(agent)
         return found

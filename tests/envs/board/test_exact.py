@@ -110,7 +110,20 @@ def test_perfect_play_cannot_be_exploited(game: str) -> None:
     graph, policy = GameGraph(loaded), policy_of(make_player("perfect", loaded, np.random.default_rng(0)))
     found = graph.exploitability(policy)
     assert found.mean == 0 and found.against_first == -graph.value and found.against_second == graph.value
+    assert found.mistakes == 0
     assert graph.never_loses(policy) == (True, graph.value <= 0)
+
+
+@pytest.mark.parametrize("game", ["tic_tac_toe", "hex(board_size=2)", "nim(pile_sizes=1;2;2)"])
+def test_mistakes_are_moves_that_give_the_result_away(game: str) -> None:
+    graph, policy = GameGraph(load(game)), noisy_policy(3)
+    wrong = []
+    for state, row in zip(graph.states, policy(graph.states), strict=True):
+        best = graph.best_actions(state)
+        if len(best) < len(state.legal_actions()):
+            wrong.append(1 - row[best].sum())
+    assert graph.exploitability(policy).mistakes == pytest.approx(np.mean(wrong))
+    assert 0.1 < np.mean(wrong) < 0.9
 
 
 def test_kuhn_and_leduc_poker() -> None:
