@@ -176,23 +176,30 @@ def _cluster(study: Study) -> Iterator[None]:
         raise RunError('tuning needs Ray Tune, which is not installed: pip install "triathlon[tune]"') from error
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     address = os.environ.get("RAY_ADDRESS")
-    # Ray's sockets and logs; not in the study, whose path may be longer than a socket's may be.
+    # Ray's sockets and logs; not in the study, whose path may be longer than a socket's may be. The link finds them if
+    # this process was killed and could not remove them.
+    link = study.path / ".ray"
+    if link.is_symlink():
+        shutil.rmtree(link.resolve(), ignore_errors=True)
+        link.unlink()
     folder = Path(tempfile.mkdtemp(prefix="tune-"))
+    link.symlink_to(folder)
     if not address or address == "local":
         address = "local"
         quiet |= {"include_dashboard": False, "num_cpus": num_cores(), "object_store_memory": 200 * 2**20}
         quiet |= {"_temp_dir": str(folder)}
     try:
-        ray.init(address=address, **quiet)
-    except Exception as error:
-        where = "on this machine" if address == "local" else f"at {address} (RAY_ADDRESS)"
-        raise RunError(f"there is no Ray cluster {where}: {error}") from error
-    try:
+        try:
+            ray.init(address=address, **quiet)
+        except Exception as error:
+            where = "on this machine" if address == "local" else f"at {address} (RAY_ADDRESS)"
+            raise RunError(f"there is no Ray cluster {where}: {error}") from error
         _check_room(study, ray.cluster_resources())
         yield
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+        link.unlink(missing_ok=True)
 
 
 def _check_room(study: Study, there: dict[str, float]) -> None:
