@@ -55,14 +55,13 @@ class Run:
         self._mine = part_of(experiment, self.ranks)  # what this process plays of it: without others, all
         self.envs = make_run_envs(self._mine)
         self.eval_envs: VectorEnv[Any, Any, Any] | None = None
-        try:
-            self._set_up(seeds[1], resume)
-        except BaseException:
+        with ExitStack() as made:  # closed if something goes wrong
             for envs in self.envs:
-                envs.close()
-            raise
+                made.callback(envs.close)
+            self._set_up(seeds[1], resume, made)
+            made.pop_all()
 
-    def _set_up(self, learner_seed: np.random.SeedSequence, resume: bool) -> None:
+    def _set_up(self, learner_seed: np.random.SeedSequence, resume: bool, made: ExitStack) -> None:
         experiment = self.experiment
         self.task = make_task(self._mine, self.envs[0], self.device, learner_seed, self.ranks)
         start_with_one_thread()
@@ -74,6 +73,7 @@ class Run:
         self.collector = make_collector(
             self._mine, self.envs, self.learner, self._next_env_seed(), self.sides.advise, self._say
         )
+        made.callback(self.collector.close)
         self.num_steps, self.best_score, self.seconds = 0, -np.inf, 0.0
         self.recent: deque[Episode] = deque(maxlen=100)
         if resume:
@@ -112,8 +112,7 @@ class Run:
                 try:
                     segment = self.collector.collect(learner.num_rows)
                 except WorkersLost as lost:
-                    path = self._save("last", with_experience=experiment.checkpoint.replay)
-                    raise WorkersLost(f"{lost}; what was learned is in {path}") from lost
+                    raise WorkersLost(f"{lost}; what was learned is in {self.save()}") from lost
                 metrics = learner.update(segment)
                 if is_compiling and learner.step.compile_seconds is not None:
                     is_compiling = False
@@ -197,7 +196,7 @@ class Run:
         share = shares(self.collector.stopwatch.seconds, self._timed)
         self._timed = self.collector.stopwatch.seconds.copy()
         scalars |= {f"time/share_{phase}": share[phase] for phase in ("stepping", "acting", "learning")}
-        scalars |= self.sides.metrics()
+        scalars |= self.sides.metrics() | self.collector.metrics()
         self.logger.scalars(scalars, self.num_steps)
         self.logger.histogram("rollout/actions", segment.action[:-1].numpy(), self.num_steps)
         if self.on_report is not None:

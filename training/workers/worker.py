@@ -141,8 +141,10 @@ class Servant:
             return {"value": getattr(self._worker, request)(*arguments)}
         except Exception as error:
             sentence = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-            is_env = isinstance(error, EnvError)
-            return {"error": sentence, "is_env": is_env, "traceback": "".join(traceback.format_exception(error))}
+            is_env, first = isinstance(error, EnvError), error
+            while isinstance(first.__cause__, Exception):
+                first = first.__cause__  # what the environment itself raised
+            return {"error": sentence, "is_env": is_env, "traceback": "".join(traceback.format_exception(first))}
 
 
 __all__ = ["RolloutWorker", "Servant", "one_thread"]

@@ -1,0 +1,132 @@
+"""Workers on a real Ray cluster of two nodes: the same as local ones to the bit, and what happens when a node goes."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from triathlon.training.errors import RunError
+from triathlon.training.runner import train
+
+ray = pytest.importorskip("ray")
+pytestmark = pytest.mark.xdist_group("ray")  # one cluster serves them all
+
+LOCAL, RAY = {"kind": "local", "num": 2}, {"kind": "ray", "num": 2}
+DQN = {
+    "kind": "dqn",
+    "learning_rate": 2.3e-3,
+    "batch_size": 64,
+    "buffer_size": 20_000,
+    "learning_starts": 1_000,
+    "train_period": 128,
+    "gradient_steps": 64,
+    "target_period": 10,
+    "exploration_fraction": 0.2,
+    "final_epsilon": 0.04,
+}
+PPO = {"kind": "ppo", "learning_rate": 1e-3, "num_steps": 32, "num_epochs": 4, "batch_size": 64, "gamma": 0.98}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A head that holds no workers, and the nodes that tests add. Its token is written into a home of its own."""
+    before = os.environ.copy()
+    os.environ |= {"HOME": str(tmp_path_factory.mktemp("home")), "OMP_NUM_THREADS": "1"}
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "180"}
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": 0, "include_dashboard": False, "no_monitor": True, "object_store_memory": 100 * 2**20}
+    made = Cluster(initialize_head=True, head_node_args=head)
+    yield made
+    made.shutdown()
+    os.environ.clear()
+    os.environ |= before
+
+
+@pytest.fixture
+def node(cluster: Any) -> Iterator[Any]:
+    """Makes a node for so many workers."""
+    nodes = []
+
+    def add(num_cpus: int = 2) -> Any:
+        nodes.append(cluster.add_node(num_cpus=num_cpus, object_store_memory=100 * 2**20))
+        return nodes[-1]
+
+    yield add
+    for made in nodes:
+        if made in cluster.list_all_nodes():
+            cluster.remove_node(made)
+
+
+@pytest.mark.parametrize(("agent", "backbone"), [("ppo", "lstm"), ("dqn", "mlp")])
+def test_actors_give_what_local_workers_give(
+    tmp_path: Path, experiment, learned, curve, cluster, node, monkeypatch, workers_of_mine, agent: str, backbone: str
+) -> None:
+    node()
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    for name, workers in (("local", LOCAL), ("ray", RAY)):
+        result = train(experiment(agent, backbone, workers), tmp_path / name)
+        assert result.num_steps >= 600
+    assert not ray.is_initialized()  # the run has left the cluster
+    assert curve(tmp_path / "local") == curve(tmp_path / "ray")
+    assert learned(tmp_path / "local").equal(learned(tmp_path / "ray"))
+
+
+@pytest.mark.parametrize("agent", [PPO, DQN], ids=["ppo", "dqn"])
+def test_a_run_survives_killed_stopped_and_raising_actors_and_a_lost_node(
+    tmp_path: Path, experiment, chaos, curve, logged, cluster, node, workers_of_mine, capsys, agent: dict[str, Any]
+) -> None:
+    """One node with a worker goes while the run is under way; the other has room for its successor."""
+    workers = RAY | {"address": cluster.address, "hang_seconds": 8.0, "backoff_seconds": 0.1}
+    goes, _ = node(1), node(2)
+    env = chaos("SIGKILL", "SIGSTOP", "raise")
+    folder = tmp_path / "run"
+
+    def remove() -> None:
+        while len(list((tmp_path / "done").iterdir())) < 3:
+            time.sleep(0.1)
+        cluster.remove_node(goes, allow_graceful=False)
+
+    remover = threading.Thread(target=remove)
+    remover.start()
+    result = train(experiment(agent, workers=workers, env=env, total_steps=12_000), folder)
+    remover.join()
+    assert result.num_steps >= 12_000
+    last = [float(score) for score, _ in curve(folder)[-20:]]
+    assert sum(last) / len(last) > 50  # random play: 22
+    found = {name: logged(folder, f"workers/{name}")[-1] for name in ("deaths", "hangs", "env_errors", "restarts")}
+    assert found["hangs"] >= 1
+    assert found["env_errors"] == 1
+    assert found["deaths"] >= 1
+    said = capsys.readouterr().err
+    assert said.count('raise RuntimeError("the pole is broken")') == 1
+
+
+def test_a_cluster_that_is_not_there_is_named(tmp_path: Path, experiment) -> None:
+    with pytest.raises(RunError, match=r"there is no Ray cluster at 127.0.0.1:1 \(workers.address or RAY_ADDRESS\)"):
+        train(experiment(workers=RAY | {"address": "127.0.0.1:1"}), tmp_path)
+
+
+def test_a_cluster_without_room_is_said_so(tmp_path: Path, experiment, cluster) -> None:
+    workers = RAY | {"address": cluster.address, "start_seconds": 3.0}
+    with pytest.raises(RunError, match=r"worker \d did not start within 3 s \(workers.start_seconds\); a Ray cluster"):
+        train(experiment(workers=workers), tmp_path)
+
+
+def test_a_run_starts_a_cluster_of_its_own_and_ends_it(
+    tmp_path: Path, experiment, curve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    before = {process.pid for process in psutil.Process().children(recursive=True)}
+    train(experiment(workers=RAY, total_steps=200), tmp_path / "run")
+    assert curve(tmp_path / "run")
+    gone = psutil.wait_procs([p for p in psutil.Process().children(recursive=True) if p.pid not in before], timeout=10)
+    assert not gone[1]
