@@ -3,6 +3,7 @@
     python benchmarks/atari.py                 everything
     python benchmarks/atari.py --only ppo      one part: limit, ppo, dqn, memory or grid
     python benchmarks/atari.py --rounds 3
+    python benchmarks/atari.py --only grid --rows gru-ppo gru-dqn
 
 PPO: 8 environments, 128 steps, 4 epochs, 4 minibatches, NatureCNN. DQN: 8 environments, batches of 32, an update for
 every 4 steps. Peer and project take turns, round by round, each with the CPU threads that it uses by default; compiling
@@ -20,6 +21,7 @@ import argparse
 import os
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -178,17 +180,22 @@ def memory(rounds: int) -> None:
     print_ratios("PPO, one picture", take_turns(trainings, ROLLOUT, 2 * ROLLOUT, rounds), "cnn")
 
 
-def grid(num_steps: int) -> None:
+KINDS = {  # what the grid trains, and how many pictures it sees at once
+    "cnn": (backbone(), 4),
+    "impala": (backbone("impala"), 4),
+    "lstm": (backbone("lstm", encoder=backbone()), 1),
+    "gru": (backbone("gru", encoder=backbone()), 1),
+    "transformer": (backbone("transformer", encoder=backbone(), width=128, memory_length=32), 1),
+}
+ROWS = [f"{name}-{agent.kind}" for name in KINDS for agent in (PPO, DQN)]
+
+
+def grid(num_steps: int, rows: Sequence[str]) -> None:
     """Every backbone with both agents: throughput and loss at the start and at the end of a short training."""
-    kinds = {
-        "cnn": (backbone(), 4),
-        "impala": (backbone("impala"), 4),
-        "cnn + lstm": (backbone("lstm", encoder=backbone()), 1),
-        "cnn + gru": (backbone("gru", encoder=backbone()), 1),
-        "cnn + transformer": (backbone("transformer", encoder=backbone(), width=128, memory_length=32), 1),
-    }
-    for name, (kind, frame_stack) in kinds.items():
+    for name, (kind, frame_stack) in KINDS.items():
         for agent in (PPO, DQN):
+            if f"{name}-{agent.kind}" not in rows:
+                continue
             losses: list[float] = []
             train = ours(agent, kind, pong(frame_stack), losses=losses)
             parts = 10
@@ -207,6 +214,7 @@ def main() -> None:
     parser.add_argument("--only", choices=["limit", "ppo", "dqn", "memory", "grid"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--grid-steps", type=int, default=20_000)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS, help="of the grid")
     options = parser.parse_args()
 
     def wanted(part: str) -> bool:
@@ -221,7 +229,7 @@ def main() -> None:
             measure(options.rounds)
     if wanted("grid"):
         print("\n| backbone | agent | first steps/s | last | first loss | last |\n|---|---|---|---|---|---|")
-        grid(options.grid_steps)
+        grid(options.grid_steps, options.rows)
     print(f"\n{os.cpu_count()} CPU cores, PyTorch {torch.__version__}.")
 
 
