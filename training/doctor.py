@@ -29,6 +29,7 @@ from triathlon.training.errors import RunError
 from triathlon.training.runner import Run
 from triathlon.training.schema import to_mapping
 from triathlon.training.stopwatch import REST, Phase
+from triathlon.training.workers.config import WorkersConfig
 
 # Rows that acting and learning alone go through again and again.
 KEPT_ROWS = 64
@@ -92,7 +93,7 @@ def diagnose(
     num_trials: int = 2,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Diagnosis:
-    """Measure a configuration; nothing is written.
+    """Measure a configuration in one process, whatever workers it asks for; nothing is written.
 
     Each measurement follows a warm-up and takes at least `seconds`, and at least one whole rollout with its update.
     `on_stage` is told what is going on.
@@ -139,6 +140,7 @@ def _run(experiment: Experiment) -> Iterator[Run]:
     quiet = replace(
         experiment,
         agent=agent,
+        workers=WorkersConfig(),  # what one process can do
         logging=LoggingConfig(tensorboard=False, csv=False, histograms=False),
         evaluation=EvaluationConfig(final_episodes=0, video=False),
     )
