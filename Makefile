@@ -35,7 +35,7 @@ train: $(VENV)/.run  ## train an agent (CartPole by PPO, or CONFIG=…), ending 
 	@$(BIN)/triathlon train $(CONFIG) $(ARGS)
 
 test: $(VENV)/.dev  ## the tests, without the learning tests (make learn)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 \
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup \
 	    -m "not slow$(if $(MISSING_PACKAGES), and not external)" $(ARGS)
 ifneq ($(MISSING_PACKAGES),)
 	@echo "Left out: the tests marked external, which need $(MISSING_PACKAGES). 'make system-deps' installs it."

@@ -52,8 +52,7 @@ class WorkerPool:
         self._min_ready = config.num if self._all_columns else config.min_ready or -(-config.num // 2)
         self._pin = self.policy.generator.device.type == "cuda"
         self._crew = Crew(config, transport, to_mapping(experiment), seed, say)
-        self._versions, self._asked = [0] * config.num, [0] * config.num  # updates and rollouts when last asked
-        self._num_updates = self._num_rollouts = 0
+        self._num_updates, self._versions = 0, [0] * config.num  # updates so far, and when each was last asked
         self._rollout: Columns | None = None
         self._row, self._rollout_version = 0, 0
         self._episodes: list[Episode] = []
@@ -97,7 +96,6 @@ class WorkerPool:
         for seat in seats:
             self._episodes += [Episode(float(score), int(length)) for score, length in seat.answer["episodes"]]
             seat.answer = None
-        self._num_rollouts += 1
         if self._config.mode == "async":
             self._ask_idle()
 
@@ -108,7 +106,7 @@ class WorkerPool:
             return
         weights = self._crew.share(self.policy.weights().cpu().numpy())
         for seat in idle:
-            self._versions[seat.index], self._asked[seat.index] = self._num_updates, self._num_rollouts
+            self._versions[seat.index] = self._num_updates
             self._crew.ask(seat, "collect", self._rows, weights)
 
     def _is_enough(self) -> bool:
@@ -117,7 +115,8 @@ class WorkerPool:
         num_given = sum(seat.answer is not None for seat in self._crew.seats)
         if not num_given or (self._all_columns and playing):
             return False
-        is_late = any(self._num_rollouts - self._asked[seat.index] >= self._config.max_lag for seat in playing)
+        # Were they left out now, there would be another update before their rows are learned from.
+        is_late = any(self._num_updates - self._versions[seat.index] >= self._config.max_lag for seat in playing)
         return not is_late and num_given >= min(self._min_ready, num_given + len(playing))
 
     def _is_deserted(self) -> bool:
