@@ -149,7 +149,7 @@ def parity(found: SB3Zip, experiment: Experiment, policy: Any, task: Task) -> Pa
         distribution, value, _ = network(ours, (), first)
         other = model.policy.get_distribution(theirs)
         drawn = distribution.sample(torch.Generator().manual_seed(0))
-        log_probs = other.log_prob(drawn[0].reshape(len(obs), -1).squeeze(-1))
+        log_probs = other.log_prob(drawn[0].reshape(len(obs), -1).squeeze(-1).float())
         pairs = [(log_probs, distribution.log_prob(drawn)[0]), (model.policy.predict_values(theirs)[:, 0], value[0])]
         compared = "log-probabilities and values"
         actions = (other.mode(), distribution.mode()[0])

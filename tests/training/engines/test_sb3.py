@@ -1,0 +1,147 @@
+"""Training by Stable-Baselines3: the same network, a run folder as any other, and a run that goes on."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("stable_baselines3")
+
+from tests.training.engines.odd_envs import OBSERVATIONS
+from triathlon.networks.backbone import map_obs
+from triathlon.scripts.main import main
+from triathlon.training import checkpoint
+from triathlon.training.config import Experiment, from_mapping
+from triathlon.training.engines.actions import EngineActions
+from triathlon.training.engines.recorder import Recorder
+from triathlon.training.engines.sb3 import make_model
+from triathlon.training.engines.sb3_envs import SB3Envs, flat, make_resettable
+from triathlon.training.engines.sb3_network import take_weights
+from triathlon.training.errors import RunError
+from triathlon.training.evaluate import policy_batch
+from triathlon.training.restoring import load_policy
+from triathlon.training.runner import train
+
+QUIET = {"evaluation": {"final_episodes": 0, "video": False}, "num_threads": 1, "device": "cpu"}
+MLP = {"kind": "mlp", "hidden_sizes": [16]}
+PPO = {"kind": "ppo", "num_steps": 16, "batch_size": 32, "num_epochs": 2}
+DQN = {"kind": "dqn", "learning_starts": 48, "batch_size": 16, "buffer_size": 300, "train_period": 6}
+CARTPOLE = {"id": "CartPole-v1", "num_envs": 3}
+ODD = "tests.training.engines.odd_envs:OddEnv"
+
+
+def experiment(**settings: Any) -> Experiment:
+    settings = {"env": CARTPOLE, "agent": PPO, "backbone": MLP, "total_steps": 300, "engine": "sb3"} | QUIET | settings
+    return from_mapping(settings)
+
+
+@pytest.mark.parametrize("agent", [PPO, DQN], ids=["ppo", "dqn"])
+def test_a_run_leaves_what_every_run_leaves(agent: dict[str, Any], tmp_path: Path) -> None:
+    evaluation = {"period": 100, "num_episodes": 3, "final_episodes": 5, "video": False}
+    started = experiment(agent=agent, evaluation=evaluation, logging={"period": 100})
+    result = train(started, tmp_path)
+    assert 300 <= result.num_steps < 360 and len(result.returns) == 5 and not result.interrupted
+    assert result.checkpoint == tmp_path / "checkpoints" / "best.safetensors"
+    assert list(tmp_path.glob("events.out.tfevents.*"))
+    lines = (tmp_path / "monitor.csv").read_text().splitlines()
+    assert sum(int(row["l"]) for row in csv.DictReader(lines[1:])) <= result.num_steps
+    rows = list(csv.DictReader((tmp_path / "progress.csv").read_text().splitlines()))
+    tags = {"rollout/ep_rew_mean", "rollout/ep_len_mean", "time/fps", "train/loss", "eval/mean_reward"}
+    assert tags <= set(rows[0])
+    assert all(any(row[tag] and float(row[tag]) > 0 for row in rows) for tag in tags - {"train/loss"})
+    policy = load_policy(result.checkpoint, started)
+    before = Recorder(started, tmp_path / "fresh")
+    before.close()
+    assert not torch.equal(policy.weights(), before.learner.policy.weights())
+
+
+def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    first = experiment(agent=DQN, total_steps=240)
+    train(first, tmp_path)
+    state = checkpoint.load(tmp_path / "checkpoints" / "last.safetensors")["engine_state"]
+    assert state["counters"]["num_timesteps"] == 240 and state["replay"]["pos"] == 80  # 3 environments
+    assert state["replay"]["rows"]["observations"].shape == (80, 3, 4)
+    result = train(replace(first, total_steps=360), tmp_path, resume=True)
+    after = checkpoint.load(tmp_path / "checkpoints" / "last.safetensors")["engine_state"]
+    assert result.num_steps == after["counters"]["num_timesteps"] == 360
+    assert after["replay"]["full"] and after["replay"]["pos"] == 20
+    kept = after["replay"]["rows"]["observations"][20:80]
+    assert np.array_equal(kept, state["replay"]["rows"]["observations"][20:])
+    assert after["counters"]["_n_updates"] == state["counters"]["_n_updates"] + 20
+
+
+def test_a_run_goes_on_with_its_own_engine_only(tmp_path: Path) -> None:
+    train(experiment(total_steps=48, engine="native"), tmp_path)
+    with pytest.raises(
+        RunError, match=r"engine is sb3 but .*last.safetensors is of a run by native"
+    ):
+        train(experiment(), tmp_path, resume=True)
+
+
+def test_a_backbone_with_a_memory_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(
+        RunError, match=r"backbone.kind is lstm, which has a memory, and Stable"
+    ):
+        train(experiment(backbone={"kind": "lstm", "hidden_size": 8}), tmp_path)
+    code = main(["train", "cartpole_ppo", "--backbone.kind", "gru", "--engine", "sb3", "--root", f"{tmp_path}/runs"])
+    assert code == 2 and "has a memory" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()  # nothing is left of a run that did not start
+
+
+@pytest.mark.parametrize("observation", OBSERVATIONS)
+@pytest.mark.parametrize(
+    ("agent", "action"),
+    [
+        ("ppo", "discrete"),
+        ("ppo", "box"),
+        ("ppo", "multi-binary"),
+        ("ppo", "multi-discrete"),
+        ("dqn", "multi-discrete"),
+    ],
+)
+def test_it_is_the_same_network_there_and_back(observation: str, agent: str, action: str, tmp_path: Path) -> None:
+    """At the start SB3 computes what our network does, and after its weights were changed ours does what SB3's does."""
+    if observation != "vector" and action not in ("discrete", "multi-discrete"):
+        pytest.skip("one observation is enough for these actions")
+    env = {"id": ODD, "num_envs": 4, "kwargs": {"observation": observation, "action": action}}
+    settings = {"ppo": PPO | {"share_backbone": False}, "dqn": DQN | {"head": {"hidden_size": 8}, "train_period": 4}}
+    recorder = Recorder(experiment(env=env, agent=settings[agent], backbone="auto"), tmp_path)
+    actions = EngineActions(recorder.learner.policy, recorder.task.action_space)
+    envs = SB3Envs(make_resettable(recorder.experiment.env), actions, 0)
+    try:
+        model = make_model(recorder, envs)
+        obs, _ = make_resettable(recorder.experiment.env).reset(seed=1)
+        _assert_same(recorder, model, obs)
+        with torch.no_grad():
+            for parameter in model.policy.parameters():
+                parameter.mul_(1.1)
+        take_weights(recorder.network, model.policy)
+        _assert_same(recorder, model, obs)
+        chosen, _ = model.predict(flat(obs), deterministic=False)
+        envs.reset()
+        envs.step(chosen)  # the environment takes what SB3 chooses
+    finally:
+        envs.close()
+        recorder.close()
+
+
+def _assert_same(recorder: Recorder, model: Any, obs: Any) -> None:
+    network, row = recorder.network, map_obs(lambda x: x.unsqueeze(0), policy_batch(obs))
+    theirs, _ = model.policy.obs_to_tensor(flat(obs))
+    with torch.no_grad():
+        if recorder.experiment.agent.kind == "dqn":
+            found, expected = model.q_net(theirs), network(row, (), None)[0]
+        else:
+            distribution, value, _ = network(row, (), None)
+            drawn = distribution.sample(torch.Generator().manual_seed(0))
+            chosen = drawn[0].reshape(len(drawn[0]), -1).squeeze(-1).float()
+            log_prob = model.policy.get_distribution(theirs).log_prob(chosen)
+            found = torch.stack([log_prob, model.policy.predict_values(theirs)[:, 0]])
+            expected = torch.stack([distribution.log_prob(drawn)[0], value[0]])
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
