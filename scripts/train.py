@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # --help does not wait for PyTorch
     from triathlon.training.config import Experiment
     from triathlon.training.run_folder import RunFolder
 
+AUTO = "auto"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train as the command line says; returns the exit code."""
@@ -28,16 +30,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = arguments.pop(0) if arguments and not arguments[0].startswith("-") else None
     parser = _parser()
     options, settings = parser.parse_known_args(arguments)
-    if name is not None and options.resume:
+    auto = options.resume == AUTO
+    if name is not None and options.resume and not auto:
         raise RunError("give a configuration or --resume, not both: a run that goes on has its own configuration")
-    if name is None and not options.resume:
+    if name is None and (not options.resume or auto):
         stream = sys.stdout if options.help else sys.stderr
         print(f"{parser.format_help()}\nShipped configurations:\n{catalogue()}", file=stream)
         return 0 if options.help else 2
     from triathlon.training import config
     from triathlon.training.run_folder import open_run
 
-    earlier = open_run(options.resume) if options.resume else None
+    earlier = open_run(options.resume) if options.resume and not auto else None
     experiment = earlier.experiment(settings) if earlier else config.load(str(name), settings)
     if options.help:
         print(parser.format_help())
@@ -46,39 +49,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.seeds < 1 or (earlier and options.seeds > 1):
         raise RunError(f"--seeds is {options.seeds} but should be at least 1, and 1 with --resume")
     if options.seeds > 1:
-        return _train_seeds(experiment, options.seeds, command)
-    code, _ = _train(experiment, earlier, command)
+        return _train_seeds(experiment, options.seeds, command, auto)
+    code, _ = _train(experiment, earlier, command, auto)
     return code
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="triathlon train",
-        usage="triathlon train (CONFIG | --resume RUN) [--seeds N] [--path.to-setting value …]",
+        usage="triathlon train (CONFIG [--resume auto] | --resume RUN) [--seeds N] [--path.to-setting value …]",
         description="CONFIG is a file or the name of a shipped configuration; with it, --help lists every setting.",
         add_help=False,
         allow_abbrev=False,
     )
     parser.add_argument("-h", "--help", action="store_true", help="show this, and the settings of CONFIG")
-    parser.add_argument("--resume", metavar="RUN", help="go on with this run folder ('latest': the last one started)")
+    text = "go on with this run folder ('latest': the last one started); auto, with CONFIG and --name: with the run of "
+    text += "that name if it has a checkpoint, else start it"
+    parser.add_argument("--resume", metavar="RUN", help=text)
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="train with N seeds, one after another")
     return parser
 
 
-def _train(experiment: Experiment, earlier: RunFolder | None, command: Sequence[str]) -> tuple[int, float | None]:
+def _train(
+    experiment: Experiment, earlier: RunFolder | None, command: Sequence[str], auto: bool
+) -> tuple[int, float | None]:
     """Train one agent; returns the exit code and the mean score, if it was scored."""
     from triathlon.agents.ranks import join
     from triathlon.envs.atari_scores import human_normalized
     from triathlon.scripts.score import summary, write_score
     from triathlon.training.evaluate import JUDGING_SEED
     from triathlon.training.learners.follow import follow
-    from triathlon.training.run_folder import create
+    from triathlon.training.run_folder import begun, create, discard_unbegun
     from triathlon.training.runner import train
 
+    if auto:
+        earlier = begun(experiment)
     ranks = join()
     if not ranks.is_first:  # the first process of several writes and tells all there is
         follow(experiment, ranks, earlier and earlier.path)
         return 0, None
+    if auto and earlier is None:
+        discard_unbegun(experiment)
     folder = earlier or create(experiment, command)
     print(f"Training in {folder.path}", flush=True)
     try:
@@ -117,14 +128,14 @@ def _train(experiment: Experiment, earlier: RunFolder | None, command: Sequence[
     return 0, mean
 
 
-def _train_seeds(experiment: Experiment, num_seeds: int, command: Sequence[str]) -> int:
+def _train_seeds(experiment: Experiment, num_seeds: int, command: Sequence[str], auto: bool) -> int:
     """Train with `seed`, `seed + 1`, …, and summarise the scores of all."""
     from triathlon.scripts.score import summary
 
     scores = []
     for seed in range(experiment.seed, experiment.seed + num_seeds):
         name = experiment.name and f"{experiment.name}-seed{seed}"
-        code, score = _train(dataclasses.replace(experiment, seed=seed, name=name), None, command)
+        code, score = _train(dataclasses.replace(experiment, seed=seed, name=name), None, command, auto)
         print()
         if code:
             return code

@@ -89,6 +89,31 @@ class RunFolder:
                 return
 
 
+def begun(experiment: Experiment) -> RunFolder | None:
+    """The folder of the experiment's name if it has a checkpoint to go on from.
+
+    A folder without one is of a run that was killed before it had learnt anything; `discard` it to begin anew.
+
+    Raises:
+        RunError: the experiment has no name, so nothing says which run would be gone on with.
+    """
+    folder = _named(experiment)
+    return folder if (folder.path / "checkpoints" / "last.safetensors").is_file() else None
+
+
+def discard_unbegun(experiment: Experiment) -> None:
+    """Remove the folder of the experiment's name if it is that of a run without a checkpoint to go on from."""
+    folder = _named(experiment)
+    if (folder.path / "config.yaml").is_file() and begun(experiment) is None:
+        folder.discard()
+
+
+def _named(experiment: Experiment) -> RunFolder:
+    if experiment.name is None:
+        raise RunError("--resume auto goes on with the run of that name: give --name")
+    return RunFolder(Path(experiment.root) / file_name(experiment.env.id) / file_name(experiment.name))
+
+
 def create(experiment: Experiment, command: Sequence[str]) -> RunFolder:
     """Make the folder of a new run and write down what is run, on what, and by which code.
 

@@ -1,0 +1,13 @@
+#!/bin/bash
+# Several learners, each with a GPU (or a CPU) and environments of its own, that share their gradients.
+#
+#   deploy/torchrun.sh ppo_pong pong1 /shared/runs                       one machine, all of its GPUs
+#   NODES=2 HEAD=node1 deploy/torchrun.sh ppo_pong pong1 /shared/runs    the same command on each of two machines
+#
+# CONFIG NAME ROOT, then settings. ROOT is a folder that every machine sees: the checkpoints lie in it.
+set -euo pipefail
+CONFIG=$1 NAME=$2 ROOT=$3
+shift 3
+exec torchrun --nnodes "${NODES:-1}" --nproc-per-node "${PROCESSES:-gpu}" \
+    --rdzv-backend c10d --rdzv-endpoint "${HEAD:-localhost}:29500" --rdzv-id "$NAME" \
+    -m triathlon.scripts.main train "$CONFIG" --name "$NAME" --root "$ROOT" --resume auto "$@"

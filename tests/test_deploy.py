@@ -1,0 +1,175 @@
+"""What is in deploy/ can be read by what reads it, and asks Triathlon for nothing that it does not know."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from triathlon.scripts.main import COMMANDS, main
+from triathlon.training import checkpoint, config
+
+DEPLOY = Path(__file__).parents[1] / "deploy"
+SCRIPTS = sorted([*DEPLOY.glob("*.sh"), *DEPLOY.glob("*.sbatch")])
+MANIFESTS = sorted(DEPLOY.glob("*.yaml"))
+TINY = """
+env: {id: CartPole-v1, num_envs: 2}
+agent: {kind: ppo, num_steps: 16, batch_size: 32, num_epochs: 1}
+backbone: {kind: mlp, hidden_sizes: [8]}
+total_steps: 200
+num_threads: 1
+logging: {period: 50}
+evaluation: {final_episodes: 2, video: false}
+"""
+
+
+def commands(text: str) -> list[list[str]]:
+    """Every `triathlon …` in a text, as words; lines that end with a backslash are joined."""
+    found = []
+    for line in text.replace("\\\n", " ").splitlines():
+        words = line.partition("# ")[0]
+        if match := re.search(r"(?:(?<![\w/])triathlon|-m triathlon\.scripts\.main) +(train|tune|evaluate)\b.*", words):
+            found.append(shlex.split(match[0].removeprefix("-m triathlon.scripts.main").removeprefix("triathlon")))
+    return found
+
+
+def filled(word: str) -> str:
+    """A word of a script with its variables filled in as whoever starts it would."""
+    given = {"CONFIG": "cartpole_ppo", "NAME": "mine", "ROOT": "runs", "HEAD": "node1", "WORKERS": "31"}
+    return re.sub(r"\$(\w+)", lambda variable: given[variable[1]], word)
+
+
+def test_there_is_something_for_each_sort_of_cluster() -> None:
+    assert {path.name for path in SCRIPTS} == {"slurm.sbatch", "ray_job.sh", "torchrun.sh"}
+    assert {path.name for path in MANIFESTS} == {"kuberay_job.yaml"}
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_are_shell(script: Path) -> None:
+    assert subprocess.run(["bash", "-n", str(script)], capture_output=True, text=True).stderr == ""
+    assert script.read_text(encoding="utf-8").startswith("#!/bin/bash\n")
+
+
+@pytest.mark.parametrize("file", [*SCRIPTS, *MANIFESTS], ids=lambda path: path.name)
+def test_every_command_is_one_that_triathlon_takes(file: Path) -> None:
+    found = commands(file.read_text(encoding="utf-8"))
+    assert found
+    for command, *words in found:
+        assert command in COMMANDS
+        name, *rest = [filled(word) for word in words if word not in ("$@", "&")]
+        assert rest[rest.index("--resume") + 1] == "auto"  # started again, it goes on
+        del rest[rest.index("--resume") : rest.index("--resume") + 2]
+        experiment = config.load(name, rest)
+        assert experiment.name is not None  # without one there is nothing to go on with
+
+
+def test_the_manifest_is_a_ray_job() -> None:
+    (manifest,) = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in MANIFESTS]
+    assert (manifest["apiVersion"], manifest["kind"]) == ("ray.io/v1", "RayJob")
+    spec = manifest["spec"]
+    assert spec["backoffLimit"] > 0 and spec["shutdownAfterJobFinishes"] is True
+    cluster = spec["rayClusterSpec"]
+    (group,) = cluster["workerGroupSpecs"]
+    pods = [cluster["headGroupSpec"]["template"]["spec"], group["template"]["spec"]]
+    folders = [{mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]} for pod in pods]
+    ((command, *words),) = commands(spec["entrypoint"])
+    assert command == "train" and "ray" in words
+    # Checkpoints lie where the pod that comes after this one finds them.
+    root = words[words.index("--root") + 1]
+    assert any(root.startswith(folder) for folder in folders[0])
+    num_workers = int(words[words.index("--workers.num") + 1])
+    cpus = int(group["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"])
+    assert num_workers <= group["replicas"] * cpus
+
+
+# --- the one entry point ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    return tmp_path
+
+
+AUTO = ["train", "tiny.yaml", "--name", "mine", "--resume", "auto"]
+
+
+def num_steps(folder: Path) -> int:
+    return int(checkpoint.load(folder / "checkpoints" / "last.safetensors")["num_steps"])
+
+
+def test_resume_auto_starts_goes_on_and_stays_finished(here: Path) -> None:
+    folder = here / "runs" / "CartPole-v1" / "mine"
+    assert main(AUTO) == 0
+    assert num_steps(folder) == pytest.approx(200, abs=32)
+    first = num_steps(folder)
+    assert main(AUTO) == 0  # it is finished, and stays so
+    assert num_steps(folder) == first
+    assert main([*AUTO, "--total-steps", "400"]) == 0
+    assert num_steps(folder) == pytest.approx(400, abs=32)
+    assert config.load(folder / "config.yaml").total_steps == 400
+    assert [path.name for path in folder.parent.iterdir()] == ["mine"]
+    with open(folder / "progress.csv", encoding="utf-8", newline="") as file:
+        steps = [int(float(row["time/total_timesteps"])) for row in csv.DictReader(file)]
+    assert steps == sorted(set(steps)) and steps[0] < 100 and steps[-1] > 300
+
+
+def test_resume_auto_begins_anew_where_nothing_was_saved(here: Path) -> None:
+    folder = here / "runs" / "CartPole-v1" / "mine"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "config.yaml").write_text("total_steps: [")
+    (folder / "monitor.csv").write_text("of a run that was killed")
+    assert main(AUTO) == 0
+    assert num_steps(folder) == pytest.approx(200, abs=32)
+    assert "killed" not in (folder / "monitor.csv").read_text()
+
+
+def test_resume_auto_touches_no_folder_that_is_not_a_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = here / "runs" / "CartPole-v1" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "thesis.tex").write_text("years of work")
+    assert main(AUTO) == 2
+    assert "there is a run" in capsys.readouterr().err
+    assert (folder / "thesis.tex").read_text() == "years of work"
+
+
+def test_resume_auto_wants_a_name(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "tiny.yaml", "--resume", "auto"]) == 2
+    assert "give --name" in capsys.readouterr().err
+    assert not (here / "runs").exists()
+
+
+def test_terminated_and_started_again_it_finishes(here: Path) -> None:
+    """What SLURM, Kubernetes and `ray job stop` do: SIGTERM, and later the same command again."""
+    command = [
+        sys.executable,
+        "-m",
+        "triathlon.scripts.main",
+        *AUTO,
+        "--total-steps",
+        "30000",
+        "--logging.period",
+        "500",
+    ]
+    folder = here / "runs" / "CartPole-v1" / "mine"
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    while not (folder / "progress.csv").is_file() or len((folder / "progress.csv").read_text().splitlines()) < 3:
+        assert run.poll() is None
+        time.sleep(0.05)
+    run.send_signal(signal.SIGTERM)
+    said, _ = run.communicate(timeout=60)
+    assert run.returncode == 130 and "Stopped. Go on with" in said
+    stopped_at = num_steps(folder)
+    assert 500 <= stopped_at < 30_000
+    assert main([*AUTO, "--total-steps", str(stopped_at + 300)]) == 0
+    assert num_steps(folder) == pytest.approx(stopped_at + 300, abs=32)
