@@ -189,6 +189,10 @@ def create(base: dict[str, Any], changes: Sequence[str], params: Sequence[str], 
     """
     space = Space.parse(base, changes, params)
     experiment = space.experiment({})
+    if experiment.engine != "native":
+        raise RunError(
+            f"engine is {experiment.engine}, but trials can be told apart while they train by engine native only"
+        )
     config = dataclasses.replace(config, metric=_metric(config.metric, experiment))
     path = _new_folder(experiment)
     content = {

@@ -1,6 +1,6 @@
 """Runs the trials of a study on Ray Tune, says how far it is, and keeps the results up to date.
 
-With `triathlon.training.tuning.trial` and `.schedulers` the only place that imports `ray.tune`.
+With `trial`, `schedulers` and `cluster` beside it the only place that imports Ray Tune.
 """
 
 from __future__ import annotations
@@ -8,31 +8,19 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from triathlon.training.errors import RunError
-from triathlon.training.machine import num_cores
+from triathlon.training.tuning.cluster import cluster
+from triathlon.training.tuning.moves import check_moves
 from triathlon.training.tuning.space import Settings
 from triathlon.training.tuning.study import DONE, Study, Trial
-from triathlon.training.workers.ray_cluster import QUIET
 
 RETRIES = 2  # of a trial whose process died; one that fails by itself fails for good
 RAY_FOLDER = "ray"  # what Ray Tune writes while it runs
-ENVIRONMENT = {
-    **QUIET,
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # environments of one's own are found where the command was given
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # a trial writes its own CSV and TensorBoard files
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that failed before its first report has none
-    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",  # `_check_room` has said so before
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-}
 
 
 class Watcher(Protocol):
@@ -49,18 +37,23 @@ def run(study: Study, watcher: Watcher) -> bool:
     """Run all trials that are not done; returns whether they were, and not stopped by Ctrl-C or SIGTERM before.
 
     Raises:
-        RunError: Ray or Optuna is not installed, or the cluster has no room for a trial.
+        RunError: Ray or Optuna is not installed, the cluster has no room for a trial, or settings of population-based
+            training cannot change on the way.
     """
     trials = study.trials()
-    # Generators of one study, and of each part of it where it was stopped and gone on with.
-    seeds = np.random.SeedSequence(study.space.experiment({}).seed).spawn(2)
-    draw, move = np.random.default_rng(seeds[0]), np.random.default_rng([seeds[1].entropy, len(trials)])
+    seed = study.space.experiment({}).seed
     if study.config.search == "random":
-        trials = _drawn(study, draw)
+        trials = _drawn(study, np.random.default_rng([seed, 0]))
     if len(trials) >= study.config.trials and all(trial.status in DONE for trial in trials):
         return True
-    with _cluster(study):
-        return _run(study, trials, move, watcher)
+    if study.config.scheduler == "pbt" and not any(trial.reports() for trial in trials):
+        check_moves(study)
+    bundles = _bundles(study)
+    needed = {name: sum(bundle.get(name, 0.0) for bundle in bundles) for name in ("CPU", "GPU")}
+    # A study that was stopped does not make the same moves again.
+    moves = np.random.default_rng([seed, 1, sum(len(trial.reports()) for trial in trials)])
+    with cluster(study.path, needed):
+        return _run(study, trials, moves, watcher)
 
 
 def _drawn(study: Study, rng: np.random.Generator) -> list[Trial]:
@@ -97,7 +90,7 @@ def _run(study: Study, trials: Sequence[Trial], rng: np.random.Generator, watche
         searcher = make_searcher(study, trials)
     shutil.rmtree(study.path / RAY_FOLDER, ignore_errors=True)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, _room(study)),
+        tune.with_resources(trainable, tune.PlacementGroupFactory(_bundles(study))),
         param_space=space,
         tune_config=tune.TuneConfig(
             scheduler=make_scheduler(study, trials, rng),
@@ -154,63 +147,13 @@ def _callback(study: Study, watcher: Watcher) -> Any:
     return Callback()
 
 
-def _room(study: Study) -> Any:
-    """What the cluster sets aside for a trial: for its learner, and for the rollout workers that it starts."""
-    from ray.tune import PlacementGroupFactory
-
+def _bundles(study: Study) -> list[dict[str, float]]:
+    """What the cluster sets aside for a trial: for its learner, and for each rollout worker that it starts."""
     config, workers = study.config, study.space.experiment({}).workers
     bundles: list[dict[str, float]] = [{"CPU": config.cpus, **({"GPU": config.gpus} if config.gpus else {})}]
     if workers.kind == "ray":
         bundles += [{"CPU": workers.cpus_per_worker}] * workers.num
-    return PlacementGroupFactory(bundles)
-
-
-@contextmanager
-def _cluster(study: Study) -> Iterator[None]:
-    """A Ray cluster: the one that `RAY_ADDRESS` names, else one on this machine, which goes when the block ends."""
-    os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
-    try:
-        import ray
-        import ray.tune
-    except ImportError as error:
-        raise RunError('tuning needs Ray Tune, which is not installed: pip install "triathlon[tune]"') from error
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    address = os.environ.get("RAY_ADDRESS")
-    # Ray's sockets and logs; not in the study, whose path may be longer than a socket's may be. The link finds them if
-    # this process was killed and could not remove them.
-    link = study.path / ".ray"
-    if link.is_symlink():
-        shutil.rmtree(link.resolve(), ignore_errors=True)
-        link.unlink()
-    folder = Path(tempfile.mkdtemp(prefix="tune-"))
-    link.symlink_to(folder)
-    if not address or address == "local":
-        address = "local"
-        quiet |= {"include_dashboard": False, "num_cpus": num_cores(), "object_store_memory": 200 * 2**20}
-        quiet |= {"_temp_dir": str(folder)}
-    try:
-        try:
-            ray.init(address=address, **quiet)
-        except Exception as error:
-            where = "on this machine" if address == "local" else f"at {address} (RAY_ADDRESS)"
-            raise RunError(f"there is no Ray cluster {where}: {error}") from error
-        _check_room(study, ray.cluster_resources())
-        yield
-    finally:
-        ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
-        link.unlink(missing_ok=True)
-
-
-def _check_room(study: Study, there: dict[str, float]) -> None:
-    """Raises RunError where a trial would wait for ever."""
-    needed: dict[str, float] = {}
-    for bundle in _room(study).bundles:
-        for name, amount in bundle.items():
-            needed[name] = needed.get(name, 0.0) + amount
-    for name, amount in needed.items():
-        if amount > there.get(name, 0.0):
-            raise RunError(f"a trial needs {amount:g} {name}, but the cluster has {there.get(name, 0.0):g}")
+    return bundles
 
 
 @contextmanager
