@@ -9,4 +9,5 @@ CONFIG=$1 NAME=$2 ROOT=$3
 shift 3
 # --submission-id is left out: a cluster takes each id once, and the same name may have to be submitted again.
 exec ray job submit --no-wait -- \
-    triathlon train "$CONFIG" --name "$NAME" --root "$ROOT" --resume auto --workers.kind ray --workers.num 2 "$@"
+    triathlon train "$CONFIG" --name "$NAME" --root "$ROOT" --resume auto \
+    --workers.kind ray --workers.num 2 --workers.envs-per-worker 8 "$@"

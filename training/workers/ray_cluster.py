@@ -47,7 +47,9 @@ class RayWorker:
     def __init__(self, ray: Any, cpus: float) -> None:
         self._ray = ray
         # Ray's own restarts fail once the arguments have left its store, so the pool makes a new actor itself.
-        options = {"num_cpus": cpus, "num_gpus": 0, "max_restarts": 0, "scheduling_strategy": "SPREAD"}
+        options: dict[str, Any] = {"num_cpus": cpus, "num_gpus": 0, "max_restarts": 0}
+        if ray.util.get_current_placement_group() is None:  # a Ray Tune trial has set room aside for its workers
+            options["scheduling_strategy"] = "SPREAD"
         self._actor = ray.remote(Actor).options(**options).remote()
         self.under_way: Any = None
         self._place: dict[str, Any] = {}
