@@ -34,6 +34,7 @@ class Policy(Protocol):
     """Acts in B environments at once; the memory is data that the caller passes from step to step."""
 
     generator: torch.Generator  # all its random choices are drawn from it
+    columns: tuple[int, int]  # the first column of the run that it acts in next, of how many
 
     def initial_state(self, batch_size: int) -> State:
         """The memory before the first observation, each tensor `[batch_size, ...]`."""
@@ -74,7 +75,7 @@ class Policy(Protocol):
         ...
 
     def set_columns(self, first: int, total: int) -> None:
-        """Which columns of the run the environments are that it acts in: `first`, `first + 1`, … of `total`."""
+        """Which columns of the run it acts in from now on: `first`, `first + 1`, … of `total`."""
         ...
 
 

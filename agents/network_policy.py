@@ -26,6 +26,7 @@ class NetworkPolicy:
 
     def __init__(self, network: torch.nn.Module, generator: torch.Generator, cuda_graphs: bool = False) -> None:
         self.network, self.generator = network, generator
+        self.columns = 0, 1
         self._explore: Callable[..., Any] = CudaGraph(self._draw, [generator]) if cuda_graphs else self._draw
         self._device = device_of(network)
         self._tensors = [*network.parameters(), *network.buffers()]
@@ -60,7 +61,8 @@ class NetworkPolicy:
         """Take over what `acting_state()` of another copy gave."""
 
     def set_columns(self, first: int, total: int) -> None:
-        """The environments are columns `first`, `first + 1`, … of `total`; most policies act alike in all."""
+        """From now on it acts in columns `first`, `first + 1`, … of `total`; most policies act alike in all."""
+        self.columns = first, total
 
     def _as_rows(self, obs: Obs, is_first: Tensor, legal: Tensor | None) -> tuple[Obs, Tensor, Tensor | None]:
         """What was seen in B environments, on the network's device and as a sequence of one row `[1, B, …]`."""

@@ -20,6 +20,7 @@ from triathlon.networks.heads import QHeadConfig, Quantiles, make_q_head
 from triathlon.networks.normalization import ObsNorm
 from triathlon.networks.registry import BackboneConfig, make_backbone
 
+MAX_THRESHOLDS = 16  # of groups of columns that are acted in turn, while epsilon stays
 PRIOR_TEMPERATURE = 0.1  # in returns: how far apart values are that count as clearly better to a search
 
 
@@ -83,8 +84,7 @@ class EpsilonGreedyPolicy(NetworkPolicy):
         super().__init__(network, generator, cuda_graphs)
         self.actions = actions
         self.epsilon, self.epsilon_alpha, self._gives_values = 0.0, epsilon_alpha, gives_values
-        self._first_column, self._num_columns = 0, 1
-        self._threshold: tuple[float, int, Tensor] | None = None  # epsilon, B, and what came of them
+        self._thresholds: dict[tuple[float, int, int, int], Tensor] = {}
 
     def initial_state(self, batch_size: int) -> State:
         return self.network.initial_state(batch_size)
@@ -103,24 +103,25 @@ class EpsilonGreedyPolicy(NetworkPolicy):
             return Decision(action[0], state)
         return Decision(*self._explore(obs, state, is_first, legal, self._epsilons(is_first.shape[1])))
 
-    def set_columns(self, first: int, total: int) -> None:
-        self._first_column, self._num_columns, self._threshold = first, total, None
-
     def epsilons(self) -> Tensor:
         """`[N]`: the probability of a random action in each of all N columns of the run."""
-        share = torch.arange(self._num_columns) / max(1, self._num_columns - 1)
+        num_columns = self.columns[1]
+        share = torch.arange(num_columns) / max(1, num_columns - 1)
         return torch.full_like(share, self.epsilon) ** (1.0 + self.epsilon_alpha * share)
 
     def _epsilons(self, num_columns: int) -> Tensor | None:
         """Epsilon of the columns acted in, `[1, B]`, or one of all; None where nothing is explored."""
         if self.epsilon == 0.0:
             return None
-        if self._threshold is None or self._threshold[:2] != (self.epsilon, num_columns):
+        key = self.epsilon, *self.columns, num_columns
+        if key not in self._thresholds:
+            if len(self._thresholds) >= MAX_THRESHOLDS:
+                self._thresholds.clear()
             # More columns than there are (an evaluation, say) go through all of theirs again.
-            columns = (self._first_column + torch.arange(num_columns)) % self._num_columns
+            columns = (self.columns[0] + torch.arange(num_columns)) % self.columns[1]
             epsilon = self.epsilons()[columns].unsqueeze(0) if self.epsilon_alpha else torch.tensor(self.epsilon)
-            self._threshold = self.epsilon, num_columns, epsilon.to(self._device)
-        return self._threshold[2]
+            self._thresholds[key] = epsilon.to(self._device)
+        return self._thresholds[key]
 
     def _draw(
         self, obs: Obs, state: State, is_first: Tensor, legal: Tensor | None, epsilon: Tensor | None

@@ -41,6 +41,7 @@ class Collector:
         advise: Advise | None = None,
     ) -> None:
         self.policy, self.state_period, self._advise = policy, state_period, advise
+        self._columns = policy.columns  # those of all groups
         parts = [envs] if isinstance(envs, VectorEnv) else list(envs)
         self._threads = ThreadPoolExecutor(len(parts)) if len(parts) > 1 else None
         self.groups: list[EnvGroup] = []
@@ -77,6 +78,7 @@ class Collector:
         for group in self.groups:
             self._finish_step(rows, num_rows - 1, group)
             rows.see(num_rows, group)
+        self.policy.set_columns(*self._columns)
         if (what := rows.not_finite()) is not None:
             raise EnvError(f"{self.groups[0].name} gave what is not finite: {what}; nothing was learned from it")
         segment = rows.segment(_stacked(states), self.state_period)
@@ -86,6 +88,8 @@ class Collector:
     def _act(self, rows: SegmentRows, t: int, group: EnvGroup) -> None:
         obs, is_first, legal = rows.see(t, group)
         self.stopwatch.lap(REST)
+        first, total = self._columns
+        self.policy.set_columns(first + group.columns.start, total)
         decision = self.policy.act(obs, group.memory, is_first, legal)
         group.memory = decision.state
         if self._advise is not None:

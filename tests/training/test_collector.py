@@ -60,6 +60,10 @@ class Adder:
     def __init__(self, offset: int = 5) -> None:
         self.generator, self.offset, self.count = torch.Generator(), offset, 0
         self.seen: list[tuple[Any, Tensor, Tensor | None]] = []
+        self.columns, self.acted_in = (0, 9), list[tuple[int, int]]()
+
+    def set_columns(self, first: int, total: int) -> None:
+        self.columns = first, total
 
     def initial_state(self, batch_size: int) -> tuple[Tensor, ...]:
         return (torch.zeros(batch_size),)
@@ -68,6 +72,7 @@ class Adder:
         self, obs: Any, state: Any, is_first: Tensor, legal: Tensor | None = None, deterministic: bool = False
     ) -> Decision:
         self.seen.append((obs, is_first.clone(), legal))
+        self.acted_in.append(self.columns)
         total = torch.where(is_first, 0.0, state[0]) + obs[:, 0]
         action = torch.full((len(is_first),), self.count % 3)
         self.count += 1
@@ -190,7 +195,9 @@ def test_groups_are_columns_side_by_side() -> None:
             vector(Slow((4, 1), terminates=True, masked=True)),
         )
 
-    together = Collector(make(), Looker(), seed=0, state_period=2)  # type: ignore[arg-type]
+    policy = Looker()
+    policy.set_columns(4, 9)  # as a worker's, whose environments are not the first of the run
+    together = Collector(make(), policy, seed=0, state_period=2)  # type: ignore[arg-type]
     alone = [Collector(envs, Looker(), seed=0, state_period=2) for envs in make()]  # type: ignore[arg-type]
     for num_rows in (4, 6):
         whole, parts = together.collect(num_rows), [each.collect(num_rows) for each in alone]
@@ -198,6 +205,7 @@ def test_groups_are_columns_side_by_side() -> None:
             assert torch.cat([getattr(part, name) for part in parts], 1).equal(getattr(whole, name)), name
         assert torch.cat([part.extras["log_prob"] for part in parts], 1).equal(whole.extras["log_prob"])
         assert torch.cat([part.state[0] for part in parts], 1).equal(whole.state[0])
+    assert policy.acted_in == [(4, 9), (6, 9)] * 10 and policy.columns == (4, 9)
     ended = [each.take_episodes() for each in alone]
     assert sorted(together.take_episodes(), key=str) == sorted(ended[0] + ended[1], key=str)
     together.close()
