@@ -102,7 +102,8 @@ def _train(
         if folder.is_empty():
             folder.discard()
         raise
-    resume = shlex.join(["triathlon", "train", "--resume", str(folder.path)])
+    several = ["torchrun", "--nproc-per-node", str(ranks.size), "-m", "triathlon.scripts.main"]
+    resume = shlex.join([*(several if ranks.size > 1 else ["triathlon"]), "train", "--resume", str(folder.path)])
     print(f"{result.num_steps:,} steps in {result.seconds:.1f} s")
     if result.bottleneck.num_steps:
         print(result.bottleneck.summary())
