@@ -47,7 +47,7 @@ class Ranks:
         mine = torch.tensor([numbers], dtype=torch.float64)
         parts = [torch.empty_like(mine) for _ in range(self.size)]
         torch.distributed.all_gather(parts, mine)
-        return torch.cat(parts).T.tolist()  # type: ignore[no-any-return]
+        return torch.cat(parts).T.tolist()
 
     def total(self, number: int) -> int:
         """A number summed over all processes."""

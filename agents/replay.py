@@ -210,7 +210,7 @@ class Replay:
         ready = self._ready + int((waiting + self._span + self.values_seen <= self._head).sum())
         playable = self._playable(self._ready, ready)
         self._num_sampleable += int(playable.sum())
-        if self._priorities is not None and ready > self._ready:
+        if self._priorities is not None and self._rows is not None and ready > self._ready:
             leaf = self._leaves(self._ready, ready).ravel()
             self._priorities.admit(leaf, playable.ravel())
             if self.values_seen:

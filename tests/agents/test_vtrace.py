@@ -130,8 +130,9 @@ def test_against_the_sum_that_defines_it(
                 delta = reward[t, b] + discount * value[t + 1, b] - value[t, b]
                 targets[s, b] += factor * min(rho_clip, ratio[t, b]) * delta
                 factor *= discount * lambda_ * min(c_clip, ratio[t, b])
-    tensors = [torch.from_numpy(x) for x in (log_ratio, reward, value, terminated, is_first)]
-    found = vtrace(*tensors, gamma, lambda_, rho_clip, c_clip, next_sign=torch.from_numpy(sign))
+    first, *others = (torch.from_numpy(x) for x in (log_ratio, reward, value, terminated, is_first))
+    clips = {"rho_clip": rho_clip, "c_clip": c_clip, "next_sign": torch.from_numpy(sign)}
+    found = vtrace(first, others[0], others[1], others[2], others[3], gamma, lambda_, **clips)
     np.testing.assert_allclose(found.targets, targets, rtol=1e-4, atol=1e-5)
     played = ~is_first[1:]
     np.testing.assert_allclose(found.rho, np.where(played, np.minimum(rho_clip, ratio), 0), rtol=1e-5)

@@ -72,7 +72,7 @@ def follow(experiment: Experiment, ranks: Ranks, resumed: Path | None = None) ->
         sides = make_sides(mine, envs, learner.policy)
         made.callback(sides.close)
         seed = np.random.SeedSequence([*ranks.seed(env_seed).generate_state(2), num_steps]).generate_state(1)
-        collector = make_collector(mine, envs, learner, int(seed[0] >> 1), sides.advise, sys.stderr.write)
+        collector = make_collector(mine, envs, learner, int(seed[0] >> 1), sides.advise, _say)
         made.callback(collector.close)
         while num_steps < experiment.total_steps and not ranks.any(bool(asked_to_stop)):
             sides.before_rollout(num_steps)
@@ -80,6 +80,10 @@ def follow(experiment: Experiment, ranks: Ranks, resumed: Path | None = None) ->
             learner.update(segment)
             collector.take_episodes()
             num_steps += ranks.total(segment.num_steps)
+
+
+def _say(sentence: str) -> None:
+    sys.stderr.write(f"{sentence}\n")
 
 
 @contextmanager
