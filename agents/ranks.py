@@ -6,6 +6,7 @@ refer to all of their samples, so that the weights stay what one process with al
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Mapping
 from datetime import timedelta
@@ -82,6 +83,9 @@ def join(environment: Mapping[str, str] = os.environ) -> Ranks:
 
     With GPUs, each process takes the one of its number on its machine. Sums of tensors on GPUs go by NCCL, everything
     else by Gloo.
+
+    Raises:
+        SettingError: there are GPUs, but not one for each process.
     """
     size = int(environment.get("WORLD_SIZE", "1"))
     if size == 1:
@@ -90,10 +94,21 @@ def join(environment: Mapping[str, str] = os.environ) -> Ranks:
     if not torch.distributed.is_initialized():
         backend = "gloo"
         if torch.cuda.is_available():
-            torch.cuda.set_device(int(environment["LOCAL_RANK"]) % torch.cuda.device_count())
+            torch.cuda.set_device(own_gpu(int(environment["LOCAL_RANK"]), torch.cuda.device_count()))
             backend = "cpu:gloo,cuda:nccl"
         torch.distributed.init_process_group(backend, rank=rank, world_size=size, timeout=PATIENCE)
+        atexit.register(torch.distributed.destroy_process_group)
     return Ranks(rank, size)
 
 
-__all__ = ["ALONE", "Ranks", "join"]
+def own_gpu(local_rank: int, num_gpus: int) -> int:
+    """The GPU of process `local_rank` of this machine; errors: `SettingError`."""
+    if local_rank >= num_gpus:
+        raise SettingError(
+            f"torchrun started more processes (--nproc-per-node) than the {num_gpus} GPUs of this machine; start as "
+            "many, or learn on the CPU with CUDA_VISIBLE_DEVICES set to nothing"
+        )
+    return local_rank
+
+
+__all__ = ["ALONE", "Ranks", "join", "own_gpu"]

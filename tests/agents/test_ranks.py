@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from triathlon.agents.ranks import ALONE, Ranks, join
+from triathlon.agents.ranks import ALONE, Ranks, join, own_gpu
 from triathlon.agents.registry import make_learner
 from triathlon.agents.sample import Sample
 from triathlon.agents.segment import Segment
@@ -148,7 +148,6 @@ def main(path: str) -> None:
     for name, agent in UNEVEN.items():
         found |= {f"uneven {name}/{key}": value for key, value in uneven(ranks, agent).items()}
     np.savez(path, **found)
-    torch.distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +209,12 @@ def test_each_process_draws_its_own_and_begins_with_the_same_weights() -> None:
     assert not learners[0].policy.generator.get_state().equal(learners[1].policy.generator.get_state())
     epsilons = [learner.policy._epsilons(2).tolist()[0] for learner in learners]
     assert epsilons[0] + epsilons[1] == pytest.approx(learners[0].policy.epsilons().tolist())
+
+
+def test_each_process_has_a_gpu_of_its_own() -> None:
+    assert own_gpu(1, 2) == 1
+    with pytest.raises(SettingError, match=r"more processes .* than the 2 GPUs of this machine"):
+        own_gpu(2, 2)
 
 
 def test_alone_where_nobody_started_others() -> None:
