@@ -53,8 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         study = open_study(options.resume, **given)
     else:
         study = create(config.read(str(name)), settings, options.param, schema.build(TuneConfig, given, {}))
-    with study.locked():
-        return _tune(study)
+    try:
+        with study.locked():
+            return _tune(study)
+    except RunError:
+        if not options.resume:
+            study.discard_if_empty()
+        raise
 
 
 def _tune(study: Study) -> int:

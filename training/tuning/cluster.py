@@ -26,7 +26,7 @@ ENVIRONMENT = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",  # trials that cannot start were refused before
 }
-ATTEMPTS = 4  # Ray gives a node half a minute to start, which a busy machine may not manage
+ATTEMPTS = 4  # Ray gives up on parts of a node that take more than 15 or 30 seconds to start, as on a busy machine
 STORE = 200 * 2**20  # bytes of shared memory; only checkpoints' names and a few numbers travel
 
 

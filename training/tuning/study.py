@@ -170,6 +170,11 @@ class Study:
         threads = experiment.num_threads or self.config.cpus
         return dataclasses.replace(experiment, evaluation=evaluation, num_threads=threads)
 
+    def discard_if_empty(self) -> None:
+        """Remove the folder of a study that did not start, and those that were made for it alone."""
+        if not any(self.path.glob("trials/*/reports.jsonl")):
+            RunFolder(self.path).discard()
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Keep a second command out of the study; the lock goes with the process, however that ends."""
@@ -190,9 +195,7 @@ def create(base: dict[str, Any], changes: Sequence[str], params: Sequence[str], 
     space = Space.parse(base, changes, params)
     experiment = space.experiment({})
     if experiment.engine != "native":
-        raise RunError(
-            f"engine is {experiment.engine}, but trials can be told apart while they train by engine native only"
-        )
+        raise RunError(f"engine is {experiment.engine}, but only engine native says how good it is while it trains")
     config = dataclasses.replace(config, metric=_metric(config.metric, experiment))
     path = _new_folder(experiment)
     content = {
