@@ -13,18 +13,23 @@ import torch
 from numpy.typing import NDArray
 
 from triathlon.agents.segment import Segment
+from triathlon.training.workers.stacks import fold, unfold
+from triathlon.training.workers.stacks import shape as folded_shape
 
 Columns: TypeAlias = dict[str, Any]  # the fields of a `Segment`, arrays for tensors: all that crosses a boundary
 
 
-def of_segment(segment: Segment) -> Columns:
-    """A segment as arrays, which share its memory where it is on the host."""
+def of_segment(segment: Segment, frame_stack: int = 1) -> Columns:
+    """A segment as arrays, which share its memory where it is on the host; stacks of frames are folded."""
+    obs = _numpy(segment.obs)
+    is_first = _numpy(segment.is_first)
     return {
-        "obs": _numpy(segment.obs),
+        "obs": fold(obs, is_first) if frame_stack > 1 else obs,
+        "is_folded": frame_stack > 1,
         "action": _numpy(segment.action),
         "reward": _numpy(segment.reward),
         "terminated": _numpy(segment.terminated),
-        "is_first": _numpy(segment.is_first),
+        "is_first": is_first,
         "legal": _numpy(segment.legal),
         "next_sign": _numpy(segment.next_sign),
         "extras": _numpy(segment.extras),
@@ -34,31 +39,44 @@ def of_segment(segment: Segment) -> Columns:
 
 
 def to_segment(columns: Columns) -> Segment:
-    """Inverse of `of_segment`; tensors share the memory of the arrays."""
-    fields = {name: _tensors(value) for name, value in columns.items() if name not in ("state", "state_period")}
+    """What `join` gave, as a segment; tensors share the memory of the arrays."""
+    others = ("state", "state_period", "is_folded")
+    fields = {name: _tensors(value) for name, value in columns.items() if name not in others}
     state = tuple(torch.from_numpy(s) for s in columns["state"])
     return Segment(**fields, state=state, state_period=columns["state_period"])
 
 
 def join(parts: Sequence[Columns], pin: bool = False) -> Columns:
-    """Columns side by side, in memory of their own; page-locked with `pin`, for a learner on a GPU.
+    """Columns side by side, in memory of their own, unfolded; page-locked with `pin`, for a learner on a GPU.
 
     Where some have a `next_sign` and others none, it is 1 in the others, as everywhere in a game of one side.
     """
+
+    def room(shapes: Sequence[tuple[int, ...]], like: NDArray[Any]) -> NDArray[Any]:
+        dtype = torch.from_numpy(np.empty(0, like.dtype)).dtype
+        shape = (shapes[0][0], sum(shape[1] for shape in shapes), *shapes[0][2:])
+        empty: NDArray[Any] = torch.empty(shape, dtype=dtype, pin_memory=pin).numpy()
+        return empty
+
+    def side_by_side(*arrays: NDArray[Any]) -> NDArray[Any]:
+        return np.concatenate(arrays, 1, out=room([array.shape for array in arrays], arrays[0]))
+
     if any(part["next_sign"] is not None for part in parts):
         parts = [
             part if part["next_sign"] is not None else part | {"next_sign": np.ones_like(part["reward"])}
             for part in parts
         ]
-
-    def side_by_side(*arrays: NDArray[Any]) -> NDArray[Any]:
-        first = arrays[0]
-        shape = (first.shape[0], sum(array.shape[1] for array in arrays), *first.shape[2:])
-        dtype = torch.from_numpy(np.empty(0, first.dtype)).dtype
-        out: NDArray[Any] = torch.empty(shape, dtype=dtype, pin_memory=pin).numpy()
-        return np.concatenate(arrays, 1, out=out)
-
-    return _map(side_by_side, *parts)
+    if not parts[0]["is_folded"]:
+        joined: Columns = _map(side_by_side, *parts)
+        return joined
+    obs = room([folded_shape(part["obs"]) for part in parts], parts[0]["obs"]["newest"])
+    first = 0
+    for part in parts:
+        num_columns = part["is_first"].shape[1]
+        unfold(part["obs"], obs[:, first : first + num_columns])
+        first += num_columns
+    joined = _map(side_by_side, *(part | {"obs": None} for part in parts))
+    return joined | {"obs": obs, "is_folded": False}
 
 
 def part(columns: Columns, start: int, num_rows: int) -> Columns:
@@ -68,7 +86,7 @@ def part(columns: Columns, start: int, num_rows: int) -> Columns:
     def rows(array: NDArray[Any]) -> NDArray[Any]:
         return array[start : start + num_rows + 1]
 
-    cut = _map(rows, columns | {"state": []})
+    cut: Columns = _map(rows, columns | {"state": []})
     kept = slice(start // period, -(-(start + num_rows) // period))
     return cut | {"state": [s[kept] for s in columns["state"]]}
 
@@ -76,10 +94,15 @@ def part(columns: Columns, start: int, num_rows: int) -> Columns:
 def unplayed(like: Columns) -> Columns:
     """Columns in which nothing was played: every row is a first one, so that none is valid to learn from.
 
-    The rest is as in `like`: statistics of observations see what there is, and not zeros.
+    Observations are as in `like`, for whoever keeps statistics of them; bytes (pictures, which may be stacks that have
+    to begin with an episode) are zeros.
     """
+
+    def seen(array: NDArray[Any]) -> NDArray[Any]:
+        return np.zeros_like(array) if array.dtype == np.uint8 else array
+
     nothing = {name: np.zeros_like(like[name]) for name in ("reward", "terminated")}
-    return like | nothing | {"is_first": np.ones_like(like["is_first"])}
+    return like | nothing | {"obs": _map(seen, like["obs"]), "is_first": np.ones_like(like["is_first"])}
 
 
 def _map(function: Callable[..., NDArray[Any]], *trees: Any) -> Any:

@@ -26,7 +26,7 @@ def send(connection: Connection[Any, Any], value: Any) -> None:
     connection.send_bytes(json.dumps([tree, shapes]).encode())
     for array in arrays:
         if array.size:
-            connection.send_bytes(memoryview(array.reshape(-1).view(np.uint8)))
+            connection.send_bytes(array.reshape(-1).view(np.uint8).data)
 
 
 def receive(connection: Connection[Any, Any]) -> Any:
@@ -40,7 +40,7 @@ def receive(connection: Connection[Any, Any]) -> Any:
     for dtype, shape in shapes:
         array: NDArray[Any] = np.empty(shape, dtype)
         if array.size:
-            connection.recv_bytes_into(memoryview(array.reshape(-1).view(np.uint8)))
+            connection.recv_bytes_into(array.reshape(-1).view(np.uint8).data)
         arrays.append(array)
     return _unpack(tree, arrays)
 

@@ -50,6 +50,7 @@ class RolloutWorker:
                 made.callback(group.close)
             self.policy, state_period = _policy(experiment, groups[0], np.random.SeedSequence([seed, index]))
             self.policy.set_columns(index * env.num_envs, experiment.env.num_envs)
+            self._frame_stack: int = getattr(groups[0], "frame_stack", 1)
             env_seed = self._reseed(seed)
             self.collector = Collector(groups, self.policy, env_seed, state_period)
             self._made = made.pop_all()
@@ -65,7 +66,7 @@ class RolloutWorker:
             self.collector.stopwatch.restart()
             segment = self.collector.collect(num_rows)
         return {
-            "columns": columns.of_segment(segment),
+            "columns": columns.of_segment(segment, self._frame_stack),
             "episodes": [[e.episode_return, e.length] for e in self.collector.take_episodes()],
             "seconds": {phase: self.collector.stopwatch.seconds[phase] for phase in ("stepping", "acting")},
         }
@@ -112,7 +113,8 @@ def _policy(experiment: Experiment, envs: Any, seed: np.random.SeedSequence) -> 
 
 
 def _acting(agent: AgentConfig) -> AgentConfig:
-    return replace(agent, **{f.name: f.default for f in fields(agent) if f.name in ONLY_LEARNING})
+    defaults: dict[str, Any] = {f.name: f.default for f in fields(agent) if f.name in ONLY_LEARNING}
+    return replace(agent, **defaults)
 
 
 @contextmanager

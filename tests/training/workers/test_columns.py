@@ -75,6 +75,38 @@ def test_nothing_can_be_learned_from_unplayed_columns() -> None:
     assert empty.obs["near"][0, 0, 0] == 3.0  # real ones, for statistics of observations
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 3), st.integers(2, 4), st.data())
+def test_stacks_are_sent_frame_by_frame_and_put_together_again(
+    num_rows: int, num_columns: int, num_frames: int, data: st.DataObject
+) -> None:
+    """Frames are numbered; an episode begins with zeros, or its first frame repeated, wherever it is drawn to."""
+    firsts = data.draw(arrays.arrays(np.bool_, (num_rows + 1, num_columns)))
+    repeats = data.draw(arrays.arrays(np.bool_, (num_rows + 1, num_columns)))
+    obs = np.zeros((num_rows + 1, num_columns, num_frames, 2, 1), np.uint8)
+    stack = np.arange(100, 100 + num_columns * num_frames).reshape(num_columns, num_frames)  # played before
+    for t in range(num_rows + 1):
+        for column in range(num_columns):
+            frame = 1 + t * num_columns + column
+            older = stack[column, 1:]
+            if firsts[t, column]:
+                older = np.full(num_frames - 1, frame if repeats[t, column] else 0)
+            stack[column] = [*older, frame]
+            obs[t, column] = stack[column][:, None, None]
+    played = segment(num_columns, 0.0, num_rows)
+    played.obs, played.is_first = torch.from_numpy(obs), torch.from_numpy(firsts)
+    sent = columns.of_segment(played, frame_stack=num_frames)
+    twice = columns.to_segment(columns.join([sent, sent]))
+    assert np.array_equal(twice.obs.numpy(), np.concatenate([obs, obs], 1))
+
+
+def test_unplayed_stacks_are_black() -> None:
+    played = segment(2, 0.0)
+    played.obs = torch.full((5, 2, 3, 2, 2), 7, dtype=torch.uint8)
+    joined = columns.to_segment(columns.join([columns.unplayed(columns.of_segment(played, frame_stack=3))]))
+    assert joined.obs.shape == (5, 2, 3, 2, 2) and not joined.obs.any()
+
+
 LEAVES = st.one_of(
     st.none(),
     st.booleans(),
