@@ -9,7 +9,7 @@
 
 VENV ?= .venv
 CONFIG ?= configs/cartpole_ppo.yaml
-BENCH ?= speed atari replay board board_training
+BENCH ?= speed atari replay board board_training workers workers_growth
 CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 ROOMS := agents configs envs networks scripts training

@@ -51,6 +51,9 @@ EXACT: dict[str, tuple[tuple[str, ...], dict[str, int]]] = {
     ),
 }
 
+# Rollouts by two actors of Ray; the goal is that of the row without them.
+WORKERS = ("--workers.kind", "ray", "--workers.num", "2")
+
 # What these did not reach in the 250,000 steps of the configuration.
 LONGER = {"ppo": (), "dqn": ("--total-steps", "500_000")}
 
@@ -116,6 +119,13 @@ def goals() -> list[Goal]:
         for game, (variant, steps) in EXACT.items():
             changes = (*variant, "--total-steps", str(steps[agent]))
             rows.append(Goal(f"exact-{game}-{agent}", f"tic_tac_toe_{agent}", changes, at_most=0.0))
+    rows += [
+        Goal("workers-cartpole-ppo", "cartpole_ppo", WORKERS, at_least=490),
+        Goal("workers-cartpole-ppo-async", "cartpole_ppo", (*WORKERS, "--workers.mode", "async"), at_least=490),
+        Goal("workers-cartpole-dqn", "cartpole_dqn", (*WORKERS, "--workers.envs-per-worker", "1"), at_least=490),
+        Goal("workers-novelocity-ppo-lstm", "cartpole_novelocity_ppo", WORKERS, at_least=450),
+        Goal("workers-novelocity-dqn-lstm", "cartpole_novelocity_dqn", WORKERS, at_least=450),
+    ]
     return rows
 
 
