@@ -246,21 +246,25 @@ class _Hand:
 
 @contextmanager
 def _quiet_ray() -> Iterator[None]:
-    """A Ray of one process for what RLlib puts there, unless there is one; it goes when the block ends."""
+    """Ray, where RLlib keeps its configuration: that of `RAY_ADDRESS`, else one that goes when the block ends.
+
+    Raises:
+        RunError: there is none, and none can be started.
+    """
     os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
     for name in ("ray", "ray.rllib", "ray.rllib.algorithms.algorithm_config"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=DeprecationWarning, module="ray")
-    ours = not ray.is_initialized()
-    if ours:
-        ray.init(
-            address="local",
-            num_cpus=1,
-            include_dashboard=False,
-            object_store_memory=STORE,
-            log_to_driver=False,
-            logging_level="ERROR",
-        )
+    ours, address = not ray.is_initialized(), os.environ.get("RAY_ADDRESS") or "local"
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address == "local":
+        quiet |= {"num_cpus": 1, "include_dashboard": False, "object_store_memory": STORE}
+    try:
+        if ours:
+            ray.init(address=address, **quiet)
+    except Exception as error:
+        where = "on this machine" if address == "local" else f"at {address} (RAY_ADDRESS)"
+        raise RunError(f"engine is rllib, but there is no Ray {where}, which it needs to start: {error}") from error
     try:
         yield
     finally:

@@ -78,16 +78,12 @@ def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
 
 def test_a_run_goes_on_with_its_own_engine_only(tmp_path: Path) -> None:
     train(experiment(total_steps=48, engine="native"), tmp_path)
-    with pytest.raises(
-        RunError, match=r"engine is sb3 but .*last.safetensors is of a run by native"
-    ):
+    with pytest.raises(RunError, match=r"engine is sb3 but .*last.safetensors is of a run by native"):
         train(experiment(), tmp_path, resume=True)
 
 
 def test_a_backbone_with_a_memory_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(
-        RunError, match=r"backbone.kind is lstm, which has a memory, and Stable"
-    ):
+    with pytest.raises(RunError, match=r"backbone.kind is lstm, which has a memory, and Stable"):
         train(experiment(backbone={"kind": "lstm", "hidden_size": 8}), tmp_path)
     code = main(["train", "cartpole_ppo", "--backbone.kind", "gru", "--engine", "sb3", "--root", f"{tmp_path}/runs"])
     assert code == 2 and "has a memory" in capsys.readouterr().err

@@ -1,0 +1,97 @@
+"""`triathlon compare`: real runs side by side, scored, drawn, and not run again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from triathlon.scripts.main import main
+from triathlon.training.curves import Curve
+from triathlon.training.engines.comparison import Compared, band, table
+from triathlon.training.errors import RunError
+
+SETTINGS = {
+    "--total-steps": "96",
+    "--agent.num-steps": "8",
+    "--agent.batch-size": "16",
+    "--env.num-envs": "2",
+    "--logging.period": "32",
+    "--evaluation.final-episodes": "3",
+    "--num-threads": "1",
+    "--device": "cpu",
+}
+
+
+def test_bands_are_over_what_all_curves_have() -> None:
+    first = Curve("", np.array([0.0, 10.0]), np.array([0.0, 10.0]))
+    second = Curve("", np.array([5.0, 20.0]), np.array([1.0, 16.0]))
+    x, (mean, low, high) = band([first, second])
+    assert x[0] == 5.0 and x[-1] == 10.0
+    assert (mean[0], low[0], high[0]) == (3.0, 1.0, 5.0)
+    assert (mean[-1], low[-1], high[-1]) == (8.0, 6.0, 10.0)
+
+
+def test_the_table_has_a_row_for_each_engine() -> None:
+    runs = [
+        Compared("native", (), (500.0, 480.0), (6000.0, 7000.0), (9.0, 10.0)),
+        Compared("rllib", (), (470.25,), (812.0,), (101.0,)),
+    ]
+    head, native, rllib = table(runs).splitlines()
+    assert head.split() == ["engine", "score", "lowest", "to", "highest", "steps/s", "CPU", "s", "seeds"]
+    assert native.split() == ["native", "490.0", "480.0", "to", "500.0", "6,500", "10", "2"]
+    assert rllib.split() == ["rllib", "470.2", "470.2", "to", "470.2", "812", "101", "1"]
+
+
+def test_runs_are_compared_and_not_run_again(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("stable_baselines3")
+    pytest.importorskip("matplotlib")
+    out = tmp_path / "both.png"
+    settings = [part for pair in SETTINGS.items() for part in pair]
+    command = ["compare", "cartpole_ppo", "--engines", "native,sb3", "--seeds", "1", "--out", str(out)]
+    command += ["--root", str(tmp_path / "runs"), *settings]
+    assert main(command) == 0
+    first = capfd.readouterr().out
+    assert first.count("Training in") == 2 and first.rstrip().endswith(f"Picture: {out}")
+    with Image.open(out) as picture:
+        assert picture.width > picture.height > 300
+    found = json.loads(out.with_suffix(".json").read_text())
+    assert set(found) == {"native", "sb3"}
+    for engine, numbers in found.items():
+        (run,) = map(Path, numbers["runs"])
+        assert run.name == f"compare-cartpole_ppo-{engine}-seed1"
+        (mean,) = numbers["scores"]
+        assert mean == np.mean(json.loads((run / "score.json").read_text())["returns"])
+        assert numbers["steps_per_second"][0] > 1 and numbers["cpu_seconds"][0] > 0.5
+    assert main(command) == 0
+    again = capfd.readouterr().out
+    assert "Training in" not in again and again in first
+    (tmp_path / "runs/CartPole-v1/compare-cartpole_ppo-native-seed1/score.json").unlink()
+    assert main(command) == 0
+    assert capfd.readouterr().out.count("Training in") == 1
+    assert main([*command, "--agent.gamma", "0.5"]) == 2
+    assert "is a run with other settings" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--engines", "native,sb4"], r"there is no engine 'sb4' \(did you mean 'sb3'\?\)"),
+        (["--engines", "sb3,sb3"], "names an engine twice"),
+        (["--seeds", "0"], "--seeds is 0 but should be at least 1"),
+        (["--engines", "native,rllib"], "agent.anneal_clip is true, which engine: rllib has no counterpart for"),
+    ],
+)
+def test_wrong_comparisons_are_refused_before_anything_runs(
+    arguments: list[str], sentence: str, tmp_path: Path
+) -> None:
+    from triathlon.scripts.compare import main as compare
+
+    if "rllib" in arguments[-1]:
+        pytest.importorskip("ray")
+    with pytest.raises(RunError, match=sentence):
+        compare(["cartpole_ppo", "--root", str(tmp_path / "runs"), *arguments])
+    assert not (tmp_path / "runs").exists()
