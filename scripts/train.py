@@ -86,7 +86,7 @@ def _train(
         earlier = begun(experiment)
     ranks = join()
     if not ranks.is_first:  # the first process of several writes and tells all there is
-        follow(experiment, ranks, earlier and earlier.path)
+        follow(experiment, ranks, earlier.path if earlier else None)
         return 0, None
     if auto and earlier is None:
         discard_unbegun(experiment)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import shlex
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -173,3 +181,108 @@ def test_terminated_and_started_again_it_finishes(here: Path) -> None:
     assert 500 <= stopped_at < 30_000
     assert main([*AUTO, "--total-steps", str(stopped_at + 300)]) == 0
     assert num_steps(folder) == pytest.approx(stopped_at + 300, abs=32)
+
+
+# --- a job of a Ray cluster -------------------------------------------------------------------------------------------
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [found.getsockname()[1] for found in sockets]
+    for found in sockets:
+        found.close()
+    return ports
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 400) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+@contextmanager
+def ray_head(environment: dict[str, str]) -> Iterator[str]:
+    """A cluster of one machine with a job server, whose address is given."""
+    port, dashboard = free_ports(2)
+    folder = tempfile.mkdtemp(prefix="head-", dir="/tmp")  # a socket's path is at most 107 characters long
+    command = ["ray", "start", "--head", "--block", "--disable-usage-stats", "--num-cpus=2", f"--temp-dir={folder}"]
+    command += ["--node-ip-address=127.0.0.1", f"--port={port}", f"--dashboard-port={dashboard}"]
+    command += ["--object-store-memory=200000000"]
+    log = open(Path(folder) / "head.log", "w")  # noqa: SIM115 (the head writes to it)
+    head = subprocess.Popen(command, env=environment, stdout=log, stderr=log, process_group=0)
+    address = f"http://127.0.0.1:{dashboard}"
+
+    def is_up() -> bool:
+        assert head.poll() is None, (Path(folder) / "head.log").read_text()
+        try:
+            return bool(urllib.request.urlopen(f"{address}/api/jobs/", timeout=5).status == 200)
+        except (urllib.error.URLError, TimeoutError, ConnectionError):
+            return False
+
+    try:
+        wait_for(is_up)
+        yield address
+    finally:
+        head.terminate()  # with --block it takes its processes along
+        try:
+            head.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            os.killpg(head.pid, signal.SIGKILL)
+        log.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("ray") is None, reason="the command of Ray is not on the PATH")
+@pytest.mark.parametrize("how", ["kill", "stop"])
+def test_a_ray_job_ended_halfway_and_submitted_again(here: Path, how: str) -> None:
+    """The unchanged training command, with workers on the cluster: what was learned before the end is gone on with."""
+    psutil = pytest.importorskip("psutil")
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
+        **{"HOME": str(here), "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"},
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    folder = here / "runs" / "CartPole-v1" / "mine"
+    last = folder / "checkpoints" / "last.safetensors"
+    settings = ["--workers.num", "1", "--workers.envs-per-worker", "2", "--total-steps", "4000"]
+    settings += ["--checkpoint.period", "500"]
+    with ray_head(environment) as address:
+        environment["RAY_API_SERVER_ADDRESS"] = address
+        submit = [str(DEPLOY / "ray_job.sh"), str(here / "tiny.yaml"), "mine", str(here / "runs"), *settings]
+
+        def submitted() -> str:
+            said = subprocess.run(submit, env=environment, capture_output=True, text=True, check=True).stdout
+            found = re.search(r"raysubmit_\w+", said)
+            assert found, said
+            return found[0]
+
+        def status(job: str) -> str:
+            with urllib.request.urlopen(f"{address}/api/jobs/{job}", timeout=30) as answer:
+                return str(json.loads(answer.read())["status"])
+
+        first = submitted()
+        wait_for(lambda: last.is_file() and num_steps(folder) >= 1000)
+        if how == "stop":
+            subprocess.run(["ray", "job", "stop", first], env=environment, capture_output=True, check=True)
+        else:
+            (run,) = [
+                process
+                for process in psutil.process_iter(["cmdline"])
+                if "train" in (words := process.info["cmdline"] or [])
+                and str(here / "runs") in words
+                and "python" in words[0]
+            ]
+            run.kill()
+        wait_for(lambda: status(first) in ("FAILED", "STOPPED"))
+        before = num_steps(folder)
+        assert 1000 <= before < 4000
+        second = submitted()
+        wait_for(lambda: status(second) == "SUCCEEDED")
+    assert num_steps(folder) == pytest.approx(4000, abs=64)
+    assert (folder / "score.json").is_file()
+    assert (folder / "command.txt").read_text().count("--resume auto") == 2
+    with open(folder / "progress.csv", encoding="utf-8", newline="") as file:
+        steps = [int(float(row["time/total_timesteps"])) for row in csv.DictReader(file)]
+    assert steps == sorted(set(steps)) and steps[0] < 1000 and steps[-1] > 3500

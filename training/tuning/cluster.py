@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import shutil
@@ -49,10 +50,10 @@ def cluster(study: Path, needed: Mapping[str, float]) -> Iterator[None]:
             _start(ray, study, needed)
         else:
             try:
-                ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             except Exception as error:
                 raise RunError(f"there is no Ray cluster at {address} (RAY_ADDRESS): {error}") from error
-        there = ray.cluster_resources()
+        there = ray.cluster_resources()  # type: ignore[no-untyped-call]
         for name, amount in needed.items():
             if amount > there.get(name, 0.0):
                 raise RunError(f"a trial needs {amount:g} {name}, but the cluster has {there.get(name, 0.0):g}")
@@ -77,7 +78,7 @@ def _start(ray: Any, study: Path, needed: Mapping[str, float]) -> None:
                 object_store_memory=STORE,
                 include_dashboard=False,
                 log_to_driver=False,
-                logging_level="ERROR",
+                logging_level=logging.ERROR,
                 _temp_dir=str(folder),
             )
             return

@@ -82,7 +82,7 @@ class NumberedSearcher(Searcher):
         self._next_number = len(study.trials())
         self._suggested: set[str] = set()
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:
         if self._waiting:
             trial = self._waiting.pop(0)
         elif self._next_number < self._study.config.trials:
@@ -115,7 +115,7 @@ def make_scheduler(study: Study, earlier: Sequence[Trial], rng: np.random.Genera
     """The scheduler that the study asks for."""
     config = study.config
     if config.scheduler == "none":
-        return FIFOScheduler()
+        return FIFOScheduler()  # type: ignore[no-untyped-call]
     if config.scheduler == "asha":
         return RememberingASHA(study, earlier)
     return PopulationBasedTraining(

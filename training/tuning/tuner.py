@@ -100,7 +100,6 @@ def _run(study: Study, trials: Sequence[Trial], rng: np.random.Generator, watche
             reuse_actors=True,  # a process that has imported PyTorch goes on with the next trial
             trial_name_creator=_name,
             trial_dirname_creator=_name,
-            **({"metric": "value", "mode": config.mode} if config.scheduler == "none" else {}),
         ),
         run_config=tune.RunConfig(
             name=RAY_FOLDER,

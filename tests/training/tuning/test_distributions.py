@@ -86,13 +86,13 @@ PAIRS = st.tuples(NUMBERS, NUMBERS).map(sorted).filter(lambda p: p[0] < p[1])
 def distributions(draw: st.DrawFn) -> Distribution:
     kind = draw(st.sampled_from(["uniform", "loguniform", "quniform", "randint", "choice"]))
     if kind == "randint":
-        low = draw(st.integers(-1000, 1000))
-        return RandInt(low, low + draw(st.integers(1, 1000)))
+        start = draw(st.integers(-1000, 1000))
+        return RandInt(start, start + draw(st.integers(1, 1000)))
     if kind == "choice":
         return Choice(tuple(draw(st.lists(st.integers() | st.text("abc", min_size=1), min_size=2, unique=True))))
     if kind == "quniform":
-        low, step = draw(st.integers(-100, 100)), draw(st.integers(1, 20))
-        return QUniform(low, low + step * draw(st.integers(2, 20)), step)
+        first, step = draw(st.integers(-100, 100)), draw(st.integers(1, 20))
+        return QUniform(first, first + step * draw(st.integers(2, 20)), step)
     low, high = draw(PAIRS)
     if kind == "loguniform":
         low, high = abs(low) + 1e-3, abs(low) + abs(high) + 1.0
