@@ -1,7 +1,7 @@
 """Writes the tables of settings into the pages, from the dataclasses that read the settings (an MkDocs hook).
 
-A page holds a line `<!-- settings: module:Class -->`, `<!-- backbones -->` or `<!-- configurations -->` where a table
-belongs.
+A page holds a line `<!-- settings: module:Class -->`, `<!-- engines: agent -->`, `<!-- backbones -->` or
+`<!-- configurations -->` where a table belongs.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from triathlon.networks import registry
 from triathlon.training import config, yaml_text
+from triathlon.training.engines.settings import AGENTS, NAMES, Missing
 from triathlon.training.shipped import shipped
 
 ROOT = Path(__file__).parent.parent
@@ -34,6 +35,7 @@ SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}  # attributes of annota
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """MkDocs calls this with the text of each page."""
     markdown = re.sub(r"<!-- settings: (\S+) -->", lambda m: table(named(m[1])), markdown)
+    markdown = re.sub(r"<!-- engines: (\w+) -->", lambda m: engines(m[1]), markdown)
     markdown = re.sub(r"<!-- backbones -->", lambda m: backbones(), markdown)
     return re.sub(r"<!-- configurations -->", lambda m: configurations(), markdown)
 
@@ -101,6 +103,17 @@ def shown(value: Any) -> str:
     if dataclasses.is_dataclass(value):
         return str(getattr(value, "kind", "…"))
     return yaml_text.dump_line(list(value) if isinstance(value, tuple) else value)
+
+
+def engines(agent: str) -> str:
+    """What each engine calls the settings of an agent, and why it has no counterpart of some."""
+    tables = [AGENTS[engine][agent] for engine in NAMES]
+    lines = [f"| `agent.` | {' | '.join(NAMES.values())} |", "|---" * (len(tables) + 1) + "|"]
+    for name in dict.fromkeys(name for table in tables for name in table):
+        found = [table.get(name, Missing("nothing in it does the same")) for table in tables]
+        cells = [f"refused: {cell.reason}" if isinstance(cell, Missing) else f"`{cell}`" for cell in found]
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def backbones() -> str:

@@ -93,7 +93,7 @@ def _folder(experiment: Experiment) -> Path:
 def _check_earlier(experiment: Experiment) -> None:
     """Raises RunError where a run of that name has other settings."""
     path = _folder(experiment)
-    if path.is_dir() and RunFolder(path).experiment() != experiment:
+    if (path / "config.yaml").is_file() and RunFolder(path).experiment() != experiment:
         raise RunError(f"{path} is a run with other settings; give this comparison another --name, or remove the run")
 
 
