@@ -253,10 +253,12 @@ def test_a_ray_job_ended_halfway_and_submitted_again(here: Path, how: str) -> No
         submit = [str(DEPLOY / "ray_job.sh"), str(here / "tiny.yaml"), "mine", str(here / "runs"), *settings]
 
         def submitted() -> str:
-            said = subprocess.run(submit, env=environment, capture_output=True, text=True, check=True).stdout
-            found = re.search(r"raysubmit_\w+", said)
-            assert found, said
-            return found[0]
+            while True:
+                submitting = subprocess.run(submit, env=environment, capture_output=True, text=True)
+                if found := re.search(r"raysubmit_\w+", submitting.stdout):
+                    return found[0]
+                # The server answers before the agent that starts jobs is there.
+                assert "agent" in submitting.stdout + submitting.stderr, submitting.stdout + submitting.stderr
 
         def status(job: str) -> str:
             with urllib.request.urlopen(f"{address}/api/jobs/{job}", timeout=30) as answer:
@@ -285,4 +287,4 @@ def test_a_ray_job_ended_halfway_and_submitted_again(here: Path, how: str) -> No
     assert (folder / "command.txt").read_text().count("--resume auto") == 2
     with open(folder / "progress.csv", encoding="utf-8", newline="") as file:
         steps = [int(float(row["time/total_timesteps"])) for row in csv.DictReader(file)]
-    assert steps == sorted(set(steps)) and steps[0] < 1000 and steps[-1] > 3500
+    assert steps[:-1] == sorted(set(steps[:-1])) and steps[0] < 1000 and steps[-1] > 3500  # the last row is the score
