@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -103,13 +104,9 @@ class RayTransport:
         if not address or address == "local":
             address = "local"
             # The workers that were asked for always have room, and this process computes beside them.
-            quiet["num_cpus"] = max(num_cores(), -(-config.num * config.cpus_per_worker // 1))
+            quiet["num_cpus"] = max(num_cores(), math.ceil(config.num * config.cpus_per_worker))
             quiet |= {"object_store_memory": max(SMALLEST_STORE, store_bytes), "include_dashboard": False}
-        try:
-            ray.init(address=address, **quiet)
-        except Exception as error:
-            where = "on this machine" if address == "local" else f"at {address} (workers.address or RAY_ADDRESS)"
-            raise RunError(f"workers.kind is ray, but there is no Ray cluster {where}: {error}") from error
+        _connect(ray, address, quiet)
 
     def make(self) -> RayWorker:
         return RayWorker(self._ray, self._config.cpus_per_worker)
@@ -125,6 +122,28 @@ class RayTransport:
     def close(self) -> None:
         if self._is_ours:
             self._ray.shutdown()
+
+
+def _connect(ray: Any, address: str, settings: dict[str, Any]) -> None:
+    """Join the cluster at `address`, or start one (`local`); raises RunError if that cannot be done."""
+    # Where the machine is busy, the parts of a new cluster may give each other up; a second start finds all in memory.
+    for left in (1, 0) if address == "local" else (0,):
+        try:
+            _knock(address)
+            ray.init(address=address, **settings)
+            return
+        except Exception as error:
+            ray.shutdown()
+            if not left:
+                where = "on this machine" if address == "local" else f"at {address} (workers.address or RAY_ADDRESS)"
+                raise RunError(f"workers.kind is ray, but there is no Ray cluster {where}: {error}") from error
+
+
+def _knock(address: str) -> None:
+    """Raises OSError if nobody listens at `host:port`; Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10.0).close()
 
 
 __all__ = ["RayTransport"]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,14 @@ DQN = {
 PPO = {"kind": "ppo", "learning_rate": 1e-3, "num_steps": 32, "num_epochs": 4, "batch_size": 64, "gamma": 0.98}
 
 
+def node_settings() -> dict[str, Any]:
+    """A small store, no dashboard, and ports for the agents, for whose choice of one Ray waits 15 s and no longer."""
+    names = ("metrics_agent_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+    with ExitStack() as taken:
+        free = [taken.enter_context(socket.create_server(("", 0))).getsockname()[1] for _ in names]
+    return {"include_dashboard": False, "object_store_memory": 100 * 2**20} | dict(zip(names, free, strict=True))
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A head that holds no workers, and the nodes that tests add. Its token is written into a home of its own."""
@@ -42,8 +52,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "180"}
     from ray.cluster_utils import Cluster
 
-    head = {"num_cpus": 0, "include_dashboard": False, "no_monitor": True, "object_store_memory": 100 * 2**20}
-    made = Cluster(initialize_head=True, head_node_args=head)
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "no_monitor": True, **node_settings()})
     yield made
     made.shutdown()
     os.environ.clear()
@@ -56,7 +65,7 @@ def node(cluster: Any) -> Iterator[Any]:
     nodes = []
 
     def add(num_cpus: int = 2) -> Any:
-        nodes.append(cluster.add_node(num_cpus=num_cpus, object_store_memory=100 * 2**20))
+        nodes.append(cluster.add_node(num_cpus=num_cpus, **node_settings()))
         return nodes[-1]
 
     yield add
