@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium as gym
 
+from triathlon.envs.catch import CatchVectorEnv
 from triathlon.envs.memory import CueRecallVectorEnv, RepeatPreviousVectorEnv, TMazeVectorEnv
 from triathlon.envs.pixels import CartPolePixelsVectorEnv
 from triathlon.envs.probes import PROBES
@@ -30,5 +31,6 @@ def register() -> None:
     _register("TMaze", TMazeVectorEnv)
     _register("RepeatPrevious", RepeatPreviousVectorEnv)
     _register("CartPolePixels", CartPolePixelsVectorEnv, max_episode_steps=500)
+    _register("Catch", CatchVectorEnv)
     for name, probe in PROBES.items():
         _register(name, probe)
