@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from triathlon.networks.errors import nearest
 from triathlon.scripts.main import INTERRUPTED, guarded
@@ -74,8 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _engines(text: str) -> list[str]:
-    engines = text.split(",")
+def _engines(text: str) -> list[Any]:
+    engines: list[Any] = text.split(",")
     for engine in engines:
         if engine not in ENGINES:
             raise RunError(

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
-from numpy.typing import NDArray
 
 from triathlon.training.engines.actions import EngineActions
 from triathlon.training.env_group import Episode
@@ -40,7 +39,7 @@ class RLlibEnvs(VectorWrapper):
         self._done[:], self._returns[:], self._lengths[:] = False, 0.0, 0
         return obs, {}
 
-    def step(self, actions: Any) -> tuple[Any, Any, NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         obs, reward, terminated, truncated, info = self.env.step(self._to_env(actions))
         self.num_steps += int((~self._done).sum())
         self._returns += reward

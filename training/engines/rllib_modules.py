@@ -45,6 +45,7 @@ class NetworkModule(TorchRLModule):
     """What both have: one of our networks, given as `model_config["network"]`, between RLlib's axes and ours."""
 
     network: Any
+    model_config: Any
 
     def setup(self) -> None:
         self.network = plain_copy(self.model_config["network"])
@@ -121,7 +122,8 @@ class PPOModule(NetworkModule, ValueFunctionAPI):
         if isinstance(self.action_space, gym.spaces.Box):
             return TorchDiagGaussian
         if isinstance(self.action_space, gym.spaces.MultiDiscrete):
-            return TorchMultiCategorical.get_partial_dist_cls(input_lens=[int(n) for n in self.action_space.nvec])
+            multi: Any = TorchMultiCategorical
+            return multi.get_partial_dist_cls(input_lens=[int(n) for n in self.action_space.nvec])
         return TorchCategorical
 
     get_exploration_action_dist_cls = get_train_action_dist_cls
@@ -132,7 +134,7 @@ class DQNModule(NetworkModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
     """A `QNetwork` of ours and its target. Exploration is ours too: RLlib's own draws no action whose value is 0."""
 
     network: QNetwork
-    target: QNetwork
+    target: Any
 
     def make_target_networks(self) -> None:
         self.target = make_target_network(self.network)
@@ -169,7 +171,7 @@ class DQNModule(NetworkModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
     def _epsilon(self, t: int) -> float:
         """The share of random actions after `t` environment steps."""
         first, last, num_steps = self.model_config["epsilon"]
-        return first + (min(1.0, t / num_steps) if num_steps else 1.0) * (last - first)
+        return float(first + (min(1.0, t / num_steps) if num_steps else 1.0) * (last - first))
 
     def _forward_train(self, batch: Batch, **kwargs: Any) -> Batch:
         ahead = self._rows(batch, Columns.NEXT_OBS, Columns.NEXT_STATE_IN)

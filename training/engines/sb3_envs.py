@@ -93,7 +93,7 @@ class SB3Envs(VecEnv):
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for i in np.flatnonzero(done):
             infos[i] = {
-                "terminal_observation": _column(seen, i),
+                "terminal_observation": _column(seen, int(i)),
                 "TimeLimit.truncated": bool(truncated[i] and not terminated[i]),
             }
         if ended.any():
@@ -140,7 +140,7 @@ def leaves(space: spaces.Space[Any], path: Sequence[str] = ()) -> Iterator[tuple
 
 def flat_space(space: spaces.Space[Any]) -> spaces.Space[Any]:
     """A vector of the same numbers, or a Dict of such vectors by path."""
-    flattened = {"/".join(path): _vector(leaf) for path, leaf in leaves(space)}
+    flattened: dict[str, spaces.Space[Any]] = {"/".join(path): _vector(leaf) for path, leaf in leaves(space)}
     return flattened[""] if "" in flattened else spaces.Dict(flattened)
 
 

@@ -69,7 +69,8 @@ def make_sb3(experiment: Experiment, network: nn.Module, task: Task) -> BaseAlgo
     agent: Any = experiment.agent
     known = {theirs: getattr(agent, ours) for theirs, ours in PLAIN[agent.kind].items()}
     backbone = network.backbone if isinstance(network, QNetwork) else network.actor
-    sizes = [layer.out_features for layer in backbone.layers] if isinstance(backbone, MLP) else []  # type: ignore[union-attr]
+    sizes = [layer.out_features for layer in backbone.layers] if isinstance(backbone, MLP) else []
+    make: Any
     policy_kwargs: dict[str, Any] = {}
     if isinstance(backbone, CNN):
         policy_kwargs["features_extractor_kwargs"] = {"features_dim": backbone.out_features}
@@ -134,27 +135,28 @@ def export(experiment: Experiment, policy: Any, task: Task, num_steps: int, path
 def parity(found: SB3Zip, experiment: Experiment, policy: Any, task: Task) -> Parity:
     """Compare what SB3 makes of the weights in a zip with what our policy does, on random observations."""
     model = make_sb3(experiment, policy.network, task)
-    model.policy.load_state_dict(found.weights, strict=True)
-    model.policy.set_training_mode(False)
+    reference: Any = model.policy
+    reference.load_state_dict(found.weights, strict=True)
+    reference.set_training_mode(False)
     obs = random_observations(task.observation_space, NUM_OBSERVATIONS, np.random.default_rng(0))
-    theirs, _ = model.policy.obs_to_tensor(_seen_by_sb3(obs, model))
+    theirs, _ = reference.obs_to_tensor(_seen_by_sb3(obs, model))
     ours, first = torch.from_numpy(obs).unsqueeze(0), torch.ones(1, len(obs), dtype=torch.bool)
     network = policy.network
     pairs: list[tuple[Tensor, Tensor]]
     if isinstance(network, QNetwork):
         values = network.head.q_values(network.features(ours, (), first)[0])[0]
-        pairs, compared = [(model.policy.q_net(theirs), values)], "Q-values"
+        pairs, compared = [(reference.q_net(theirs), values)], "Q-values"
         actions = (pairs[0][0].argmax(-1), values.argmax(-1))
     else:
         distribution, value, _ = network(ours, (), first)
-        other = model.policy.get_distribution(theirs)
+        other = reference.get_distribution(theirs)
         drawn = distribution.sample(torch.Generator().manual_seed(0))
         log_probs = other.log_prob(drawn[0].reshape(len(obs), -1).squeeze(-1).float())
-        pairs = [(log_probs, distribution.log_prob(drawn)[0]), (model.policy.predict_values(theirs)[:, 0], value[0])]
+        pairs = [(log_probs, distribution.log_prob(drawn)[0]), (reference.predict_values(theirs)[:, 0], value[0])]
         compared = "log-probabilities and values"
         actions = (other.mode(), distribution.mode()[0])
     difference = max(float((a - b).abs().max() / max(1.0, float(a.abs().max()))) for a, b in pairs)
-    same = torch.isclose(*map(_rows, actions), rtol=TOLERANCE, atol=TOLERANCE)
+    same = torch.isclose(_rows(actions[0]), _rows(actions[1]), rtol=TOLERANCE, atol=TOLERANCE)
     return Parity(len(obs), int(same.all(-1).sum()), difference, compared)
 
 
@@ -171,7 +173,7 @@ def random_observations(space: gym.Space[Any], num: int, rng: np.random.Generato
     """
     if isinstance(space, gym.spaces.Box):
         if np.issubdtype(space.dtype, np.integer):
-            return rng.integers(space.low, space.high, (num, *space.shape), dtype=space.dtype, endpoint=True)  # type: ignore[arg-type]
+            return rng.integers(space.low, space.high, (num, *space.shape), dtype=space.dtype, endpoint=True)
         return rng.standard_normal((num, *space.shape)).astype(np.float32)
     space.seed(int(rng.integers(2**31)))
     return np.stack([np.asarray(space.sample()) for _ in range(num)])

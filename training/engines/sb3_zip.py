@@ -203,8 +203,7 @@ def named_tensors(network: nn.Module) -> Iterator[tuple[Tensor, tuple[str, ...]]
     if getattr(network, "norm", None) is not None:
         raise RunError("agent.normalize_obs is true, which SB3's networks do not do")
     if isinstance(network, QNetwork):
-        head = network.head.advantage
-        layers = [head] if isinstance(head, nn.Linear) else [part for part in head if isinstance(part, nn.Linear)]
+        layers = [part for part in network.head.advantage.modules() if isinstance(part, nn.Linear)]
         offset = yield from _backbone(network.backbone, ["q_net."], ["q_net.q_net"])
         yield from _linears(layers, ["q_net.q_net"], offset)
         return
@@ -217,7 +216,7 @@ def named_tensors(network: nn.Module) -> Iterator[tuple[Tensor, tuple[str, ...]]
         yield from _backbone(actor, ["", "pi_"], ["mlp_extractor.policy_net"])
         yield from _backbone(critic, ["vf_"], ["mlp_extractor.value_net"])
     head = network.policy_head
-    yield from _linear(head.linear, ["action_net"])  # type: ignore[arg-type]  # every policy head has one
+    yield from _linear(head.linear, ["action_net"])
     if isinstance(log_std := getattr(head, "log_std", None), Tensor):
         yield log_std, ("log_std",)
     yield from _linear(network.value_head.linear, ["value_net"])
@@ -229,7 +228,8 @@ def _backbone(backbone: nn.Module, readers: list[str], trunks: list[str]) -> Any
         yield from _linears(list(backbone.layers), trunks, 0)
         return 2 * len(backbone.layers)
     if isinstance(backbone, CNN) and not backbone.norms and backbone.linear is not None:
-        shapes = [(c.out_channels, c.kernel_size[0], c.stride[0]) for c in backbone.convolutions]  # type: ignore[union-attr, index]
+        convolutions: list[Any] = list(backbone.convolutions)
+        shapes = [(c.out_channels, c.kernel_size[0], c.stride[0]) for c in convolutions]
         if shapes == list(zip(*NATURE, strict=True)):
             yield from _linears(
                 list(backbone.convolutions), [f"{reader}features_extractor.cnn" for reader in readers], 0

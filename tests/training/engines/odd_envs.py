@@ -21,7 +21,7 @@ OBSERVATIONS: dict[str, spaces.Space[Any]] = {
 }
 ACTIONS: dict[str, spaces.Space[Any]] = {
     "discrete": spaces.Discrete(3, start=5),
-    "multi-discrete": spaces.MultiDiscrete([[2, 3], [4, 2]]),
+    "multi-discrete": spaces.MultiDiscrete(np.array([[2, 3], [4, 2]])),
     "multi-binary": spaces.MultiBinary([2, 2]),
     "box": spaces.Box(-2, 2, (2, 1), np.float32),
 }

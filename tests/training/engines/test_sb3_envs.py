@@ -55,7 +55,7 @@ def test_the_same_rows_in_the_same_order(env: dict[str, Any], tmp_path: Any) -> 
         while (played < 40).any():
             actions = np.array([chosen[i, min(played[i], 59)] for i in range(num_envs)])
             after, reward, terminated, truncated, _ = plain.step(actions)
-            for i in np.flatnonzero(~done):
+            for i in map(int, np.flatnonzero(~done)):
                 ours[i].append((obs[i].tolist(), np.float32(reward[i]), bool(terminated[i]), flat(after)[i].tolist()))
                 played[i] += 1
             obs, done = flat(after), terminated | truncated
