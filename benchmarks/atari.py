@@ -187,6 +187,8 @@ KINDS = {  # what the grid trains, and how many pictures it sees at once
     "gru": (backbone("gru", encoder=backbone()), 1),
     "transformer": (backbone("transformer", encoder=backbone(), width=128, memory_length=32), 1),
 }
+# A sample of a memory is 24 rows, 16 of them learned from: an eighth of the updates is still twice as many rows a step.
+SEQUENCES = replace(DQN, gradient_steps=1)
 ROWS = [f"{name}-{agent.kind}" for name in KINDS for agent in (PPO, DQN)]
 
 
@@ -197,7 +199,8 @@ def grid(num_steps: int, rows: Sequence[str]) -> None:
             if f"{name}-{agent.kind}" not in rows:
                 continue
             losses: list[float] = []
-            train = ours(agent, kind, pong(frame_stack), losses=losses)
+            remembers = frame_stack == 1
+            train = ours(SEQUENCES if agent is DQN and remembers else agent, kind, pong(frame_stack), losses=losses)
             parts = 10
             speeds = [train(num_steps // parts) for _ in range(parts)]
             tenth = max(1, len(losses) // parts)
