@@ -24,6 +24,7 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_raylet_start_wait_time_s": "180",  # Ray's own patience is too short for a slow or busy machine
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed",  # a paragraph of guesses; the pool says what it knows
 }
 SMALLEST_STORE = 200 * 2**20  # bytes
 
