@@ -27,7 +27,7 @@ class SelfPlayConfig:
         Fraction, "share of rows in which a search looks ahead, from whose policy and values ppo learns too"
     ] = 0.0
     search_simulations: Annotated[int, Gt(0), "positions that it looks at, in each game of such a row"] = 16
-    search_coef: Annotated[float, Gt(0), "weight of the cross-entropy between its policy and the agent's"] = 1.0
+    search_coef: Annotated[float, Gt(0), "weight of the cross-entropy between its policy and the agent's"] = 5.0
     judge: Annotated[str, "who the games of evaluations and of the final score are played against"] = "random"
     judge_opening_plies: Annotated[int, Ge(0), "random moves that these games begin with, so that they differ"] = 2
     exploitability: Annotated[bool, "measure it exactly at each evaluation and choose the best by it (small games)"] = (
