@@ -22,7 +22,7 @@ LSTM = {"kind": "lstm", "hidden_size": 8, "encoder": MLP}
 PPO = {"kind": "ppo", "num_steps": 16, "batch_size": 32, "num_epochs": 2}
 DQN = {"kind": "dqn", "learning_starts": 50, "batch_size": 16, "buffer_size": 2_000, "train_period": 8}
 AGENTS = {"ppo": PPO, "dqn": DQN}
-BACKBONES = {"mlp": MLP, "lstm": LSTM}
+BACKBONES = {"mlp": MLP, "lstm": LSTM, "wide": {"kind": "mlp", "hidden_sizes": [64]}}
 QUIET = {
     "evaluation": {"final_episodes": 0, "video": False},
     "logging": {"tensorboard": False, "period": 200},
