@@ -148,6 +148,23 @@ def test_a_whole_study(here: Path, scheduler: str) -> None:
 
 
 @pytest.mark.slow
+def test_a_trial_whose_process_dies_goes_on(here: Path) -> None:
+    pytest.importorskip("ray.tune")
+    psutil = pytest.importorskip("psutil")
+    study = tune(*TUNE[1:], "--trials", "1", "--scheduler", "none", "--total-steps", "6000")
+    folder = here / "runs" / "CartPole-v1" / "mine"
+    rows = folder / "trials" / "000" / "reports.jsonl"
+    wait_for(lambda: rows.is_file() and rows.read_text().count("\n") >= 4, study)
+    before = reports(folder, 0)
+    children = psutil.Process(study.pid).children(recursive=True)
+    (process,) = [child for child in children if "ray::ImplicitFunc" in " ".join(child.cmdline())]
+    process.kill()
+    assert "Trial 000  finished" in finish(study)
+    after = reports(folder, 0)
+    assert after[: len(before) - 1] == before[:-1] and after[-1].num_steps >= 6000
+
+
+@pytest.mark.slow
 def test_stopped_by_ctrl_c(here: Path) -> None:
     """The table of what was found so far, and the way to go on."""
     pytest.importorskip("ray.tune")
