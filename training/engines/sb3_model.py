@@ -5,6 +5,7 @@ N observations, A actions.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from triathlon.agents.actor_critic import ActorCritic
 from triathlon.agents.q_network import QNetwork
 from triathlon.agents.registry import Task
 from triathlon.networks.cnn import CNN
+from triathlon.networks.images import compute_pictures_in
 from triathlon.networks.mlp import MLP, MLPConfig
 from triathlon.training.config import Experiment
 from triathlon.training.engines.sb3_zip import ACTIVATIONS, PLAIN, SB3Zip, named_tensors
@@ -141,7 +143,8 @@ def parity(found: SB3Zip, experiment: Experiment, policy: Any, task: Task) -> Pa
     obs = random_observations(task.observation_space, NUM_OBSERVATIONS, np.random.default_rng(0))
     theirs, _ = reference.obs_to_tensor(_seen_by_sb3(obs, model))
     ours, first = torch.from_numpy(obs).unsqueeze(0), torch.ones(1, len(obs), dtype=torch.bool)
-    network = policy.network
+    network = copy.deepcopy(policy.network)
+    compute_pictures_in(network, torch.float32)  # as SB3 does, also where the hardware has something faster
     pairs: list[tuple[Tensor, Tensor]]
     if isinstance(network, QNetwork):
         values = network.head.q_values(network.features(ours, (), first)[0])[0]
@@ -151,7 +154,8 @@ def parity(found: SB3Zip, experiment: Experiment, policy: Any, task: Task) -> Pa
         distribution, value, _ = network(ours, (), first)
         other = reference.get_distribution(theirs)
         drawn = distribution.sample(torch.Generator().manual_seed(0))
-        log_probs = other.log_prob(drawn[0].reshape(len(obs), -1).squeeze(-1).float())
+        is_one = isinstance(task.action_space, gym.spaces.Discrete)
+        log_probs = other.log_prob(drawn[0] if is_one else drawn[0].reshape(len(obs), -1).float())
         pairs = [(log_probs, distribution.log_prob(drawn)[0]), (reference.predict_values(theirs)[:, 0], value[0])]
         compared = "log-probabilities and values"
         actions = (other.mode(), distribution.mode()[0])
