@@ -38,7 +38,7 @@ PPO = {"kind": "ppo", "learning_rate": 1e-3, "num_steps": 32, "num_epochs": 4, "
 
 def node_settings() -> dict[str, Any]:
     """A small store, no dashboard, and ports for the agents, for whose choice of one Ray waits 15 s and no longer."""
-    names = ("metrics_agent_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+    names = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
     with ExitStack() as taken:
         free = [taken.enter_context(socket.create_server(("", 0))).getsockname()[1] for _ in names]
     return {"include_dashboard": False, "object_store_memory": 100 * 2**20} | dict(zip(names, free, strict=True))
