@@ -157,7 +157,8 @@ def _cells(turns: Sequence[Turn], shape: tuple[int, ...]) -> Index:
 def _numbers(cells: Index, shape: tuple[int, ...]) -> Index:
     """`[G, C * H * W]` from `[G, H * W]`: all planes alike."""
     planes = np.arange(shape[0])[:, None] * cells.shape[1]
-    return (planes + cells[:, None]).reshape(len(cells), -1)
+    numbers: Index = (planes + cells[:, None]).reshape(len(cells), -1)
+    return numbers
 
 
 SYMMETRIES: dict[str, Callable[[Any, tuple[int, ...]], Symmetries]] = {
