@@ -53,7 +53,7 @@ def cluster(study: Path, needed: Mapping[str, float]) -> Iterator[None]:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             except Exception as error:
                 raise RunError(f"there is no Ray cluster at {address} (RAY_ADDRESS): {error}") from error
-        there = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        there = ray.cluster_resources()
         for name, amount in needed.items():
             if amount > there.get(name, 0.0):
                 raise RunError(f"a trial needs {amount:g} {name}, but the cluster has {there.get(name, 0.0):g}")

@@ -115,7 +115,7 @@ def make_scheduler(study: Study, earlier: Sequence[Trial], rng: np.random.Genera
     """The scheduler that the study asks for."""
     config = study.config
     if config.scheduler == "none":
-        return FIFOScheduler()  # type: ignore[no-untyped-call]
+        return FIFOScheduler()
     if config.scheduler == "asha":
         return RememberingASHA(study, earlier)
     return PopulationBasedTraining(
