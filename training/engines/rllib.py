@@ -178,7 +178,7 @@ def _ppo(agent: PPOConfig, recorder: Recorder, network: Any) -> AlgorithmConfig:
     config.env_runners(rollout_fragment_length=agent.num_steps)
     config.reporting(min_sample_timesteps_per_iteration=0, min_time_s_per_iteration=0)
     length = agent.segment_length or min(16, agent.num_steps)
-    config.rl_module(rl_module_spec=_spec(PPOModule, network, length))
+    _give_module(config, PPOModule, network, length)
     return config
 
 
@@ -219,16 +219,16 @@ def _dqn(agent: DQNConfig, recorder: Recorder, network: Any) -> AlgorithmConfig:
     epsilon = (agent.initial_epsilon, agent.final_epsilon, agent.exploration_fraction * experiment.total_steps)
     more = {"epsilon": epsilon, "double_q": agent.double}
     length = (agent.segment_length or (16 if remembers else 1)) + burn_in
-    config.rl_module(rl_module_spec=_spec(DQNModule, network, length, **more))
+    _give_module(config, DQNModule, network, length, **more)
     return config
 
 
-def _spec(module: type, network: Any, length: int, **more: Any) -> RLModuleSpec:
-    remembers = bool(network.initial_state(1))
-    return RLModuleSpec(
-        module_class=module,
-        model_config={"network": network, **({"max_seq_len": length} if remembers else {}), **more},
-    )
+def _give_module(config: AlgorithmConfig, module: type, network: Any, length: int, **more: Any) -> None:
+    """Tell RLlib of the module; with a memory, of how many rows it is trained on at once."""
+    sequences = {"max_seq_len": length} if network.initial_state(1) else {}
+    spec = RLModuleSpec(module_class=module, model_config={"network": network, **sequences, **more})
+    # The replay looks for the length beside the module's own settings, and takes single rows where it finds none.
+    config.rl_module(rl_module_spec=spec, model_config=sequences)
 
 
 class _Hand:

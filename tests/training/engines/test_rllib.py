@@ -78,8 +78,8 @@ def test_a_memory_goes_from_row_to_row(share: bool, tmp_path: Path) -> None:
     theirs, ours = module(PPOModule, tmp_path, backbone=GRU, agent=PPO | {"share_backbone": share})
     assert theirs.is_stateful()
     obs = torch.randn(3, 5, 2, generator=torch.Generator().manual_seed(0))  # [B, T, D]
-    state = {name: part.unsqueeze(0).repeat(3, 1) for name, part in theirs.get_initial_state().items()}
-    assert len(state) == (1 if share else 2) and state["0"].shape == (3, 8)
+    state = {name: part.expand(3, *part.shape) for name, part in theirs.get_initial_state().items()}
+    assert len(state) == (1 if share else 2) and state["0"].shape[-1] == 8
     distribution, value, after = ours(obs.transpose(0, 1), ours.initial_state(3), None)
     whole = theirs.forward_train({Columns.OBS: obs, Columns.STATE_IN: state})
     torch.testing.assert_close(
