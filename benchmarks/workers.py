@@ -74,28 +74,29 @@ print(steps / (time.perf_counter() - started), flush=True)
 
 
 def pong(rounds: int, seconds: float, kind: str) -> None:
-    """Steps per second of two workers and of two bare loops."""
+    """Steps per second of two workers in both modes, and of two bare loops."""
     config, per_worker = "configs/atari/ppo_pong.yaml", 4
-    ratios = []
-    with ExitStack() as more:
-        workers = {"kind": kind, "num": NUM_WORKERS, "envs_per_worker": per_worker}
-        pool, learner = pool_of(replace_workers(load(config, ["--device", "cpu"]), workers), more)
-        pool.collect(learner.num_rows)
-        for _ in range(rounds):
-            bare = bare_loops(config, per_worker, seconds)
-            pool.stopwatch.restart()
-            started, steps = time.perf_counter(), 0
-            while time.perf_counter() - started < seconds:
-                steps += pool.collect(learner.num_rows).num_steps
-            acting = pool.stopwatch.seconds["acting"]
-            whole = time.perf_counter() - started
-            ratios.append((bare, steps / (whole - acting), steps / whole))
-    bare, ours, with_acting = (statistics.median(column) for column in zip(*ratios, strict=True))
-    share = statistics.median(ours / bare for bare, ours, _ in ratios)
-    print(
-        f"pong      bare loops {bare:,.0f} steps/s, {kind} workers {ours:,.0f} without acting, "
-        f"{with_acting:,.0f} with it: {share:.2f} of bare; to reach: 0.90"
-    )
+    for mode in ("sync", "async"):
+        found = []
+        with ExitStack() as more:
+            workers = {"kind": kind, "num": NUM_WORKERS, "envs_per_worker": per_worker, "mode": mode}
+            pool, learner = pool_of(replace_workers(load(config, ["--device", "cpu"]), workers), more)
+            for _ in range(rounds):
+                pool.restart(1)  # asynchronous workers rest while the bare loops run
+                bare = bare_loops(config, per_worker, seconds)
+                pool.collect(learner.num_rows)
+                started, steps, acting = time.perf_counter(), 0, pool.worker_seconds["acting"]
+                while time.perf_counter() - started < seconds:
+                    steps += pool.collect(learner.num_rows).num_steps
+                whole = time.perf_counter() - started
+                acting = (pool.worker_seconds["acting"] - acting) / NUM_WORKERS
+                found.append((bare, steps / (whole - acting), steps / whole))
+        bare, ours, with_acting = (statistics.median(column) for column in zip(*found, strict=True))
+        share = statistics.median(ours / bare for bare, ours, _ in found)
+        print(
+            f"pong      bare loops {bare:,.0f} steps/s, {kind} workers ({mode}) {ours:,.0f} without acting, "
+            f"{with_acting:,.0f} with it: {share:.2f} of bare; to reach: 0.90"
+        )
 
 
 def bare_loops(config: str, num_envs: int, seconds: float) -> float:

@@ -55,6 +55,7 @@ class WorkerPool:
         self._num_updates, self._versions = 0, [0] * config.num  # updates so far, and when each was last asked
         self._rollout: Columns | None = None
         self._row, self._rollout_version = 0, 0
+        self.worker_seconds = {"stepping": 0.0, "acting": 0.0}  # of all workers together, since the beginning
         self._episodes: list[Episode] = []
         self._lags: list[int] = []
 
@@ -124,11 +125,15 @@ class WorkerPool:
         return not any(seat.answer is not None or seat.doing == "collect" for seat in self._crew.seats)
 
     def _account_waiting(self, seats: list[Seat]) -> None:
-        """Waiting for workers counts as what they did meanwhile."""
+        """Waiting for workers counts as acting for as long as they did that, and for the rest as stepping."""
         spent = {phase: sum(seat.answer["seconds"][phase] for seat in seats) for phase in ("stepping", "acting")}
+        for phase, seconds in spent.items():
+            self.worker_seconds[phase] += seconds
         before = self.stopwatch.seconds["stepping"]
         self.stopwatch.lap("stepping")
-        acting = (self.stopwatch.seconds["stepping"] - before) * spent["acting"] / max(1e-9, sum(spent.values()))
+        waited = self.stopwatch.seconds["stepping"] - before
+        # Asynchronous workers acted longer than they were waited for.
+        acting = min(spent["acting"] / len(seats), waited * spent["acting"] / max(1e-9, sum(spent.values())))
         self.stopwatch.seconds["stepping"] -= acting
         self.stopwatch.seconds["acting"] += acting
 
