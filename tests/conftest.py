@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,9 @@ from triathlon.training.collector import Collector
 from triathlon.training.config import Experiment, from_mapping
 from triathlon.training.evaluate import evaluate
 from triathlon.training.task import make_task
+
+# Ray would write a token into the user's home, and look for it in that of each test; a process reads it only once.
+os.environ["RAY_AUTH_MODE"] = "disabled"
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ OURS = sorted(name for name in gym.registry if name.startswith("triathlon/"))
 
 def test_all_are_registered():
     assert {f"triathlon/{name}-v0" for name in PROBES} < set(OURS)
-    assert len(OURS) == 4 + 9
+    assert len(OURS) == 5 + 9
 
 
 @pytest.mark.parametrize("name", OURS)
