@@ -27,7 +27,7 @@ from triathlon.training.errors import RunError
 from triathlon.training.restoring import load_policy
 from triathlon.training.runner import train
 
-pytestmark = pytest.mark.xdist_group("ray")  # what it costs to import is paid once
+pytestmark = pytest.mark.cluster  # what it costs to import is paid once
 
 QUIET = {"evaluation": {"final_episodes": 3, "video": False}, "num_threads": 1, "device": "cpu"}
 MLP = {"kind": "mlp", "hidden_sizes": [16]}

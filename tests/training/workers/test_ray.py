@@ -18,7 +18,7 @@ from triathlon.training.errors import RunError
 from triathlon.training.runner import train
 
 ray = pytest.importorskip("ray")
-pytestmark = pytest.mark.xdist_group("ray")  # one cluster serves them all
+pytestmark = pytest.mark.cluster  # one cluster serves them all
 
 LOCAL, RAY = {"kind": "local", "num": 2}, {"kind": "ray", "num": 2}
 DQN = {
