@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,8 @@ from triathlon.envs.make import make_envs
 from triathlon.training import video
 from triathlon.training.bottleneck import Bottleneck
 from triathlon.training.config import Experiment
-from triathlon.training.evaluate import JUDGING_SEED, evaluate, film
+from triathlon.training.env_group import Episode
+from triathlon.training.evaluate import JUDGING_SEED, Evaluation, evaluate, film
 from triathlon.training.logger import Logger
 from triathlon.training.restoring import load_checkpoint, restore_learner
 from triathlon.training.schema import to_mapping
@@ -43,6 +44,21 @@ def scores(tag: str, normalized_tag: str, returns: Sequence[float], env_id: str)
     mean = float(np.mean(returns))
     normalized = human_normalized(env_id, mean)
     return {tag: mean} | ({} if normalized is None else {normalized_tag: normalized})
+
+
+def rollout_scores(episodes: Collection[Episode], env_id: str) -> dict[str, float]:
+    """What is logged of the training episodes that ended last; nothing if none has."""
+    if not episodes:
+        return {}
+    returns = [episode.episode_return for episode in episodes]
+    length = float(np.mean([episode.length for episode in episodes]))
+    return scores("rollout/ep_rew_mean", "rollout/human_normalized", returns, env_id) | {"rollout/ep_len_mean": length}
+
+
+def evaluation_scores(played: Evaluation, env_id: str) -> dict[str, float]:
+    """What is logged of an evaluation while training."""
+    length = {"eval/mean_ep_length": float(np.mean(played.lengths))}
+    return scores("eval/mean_reward", "eval/human_normalized", played.returns, env_id) | length
 
 
 def judge(

@@ -33,6 +33,15 @@ def load_checkpoint(path: Path, experiment: Experiment) -> dict[str, Any]:
     return state
 
 
+def refuse_other_num_envs(state: dict[str, Any], num_envs: int, path: Path) -> None:
+    """Raises RunError unless the run of this checkpoint had as many environments as the one that goes on with it."""
+    if state["num_envs"] != num_envs:
+        raise RunError(
+            f"env.num_envs is {num_envs} but {path} is of a run with {state['num_envs']}; "
+            "a run goes on with as many environments as it had"
+        )
+
+
 def restore_learner(learner: Learner, state: dict[str, Any], path: Path) -> None:
     """Give a learner what a checkpoint holds of it.
 

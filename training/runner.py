@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +26,15 @@ from triathlon.training.config import Experiment, dump
 from triathlon.training.env_group import Episode
 from triathlon.training.errors import RunError
 from triathlon.training.evaluate import CHOOSING_SEED, evaluate
-from triathlon.training.judging import Result, judge, scores
+from triathlon.training.judging import Result, evaluation_scores, judge, rollout_scores
 from triathlon.training.learners.follow import part_of
 from triathlon.training.logger import Logger
 from triathlon.training.machine import allow_tf32, pick_device, set_threads, start_with_one_thread
 from triathlon.training.memory import announce_replay
+from triathlon.training.periods import Periods
 from triathlon.training.progress import Progress
-from triathlon.training.restoring import load_checkpoint, restore_learner
+from triathlon.training.restoring import load_checkpoint, refuse_other_num_envs, restore_learner
+from triathlon.training.stopping import stoppable
 from triathlon.training.stopwatch import REST, shares
 from triathlon.training.task import make_task
 from triathlon.training.workers.crew import WorkersLost
@@ -85,24 +86,18 @@ class Run:
             resume_step=self.num_steps,
             configuration=f"```yaml\n{dump(experiment)}```",
         )
-        self._interrupted, self._evaluated_at = False, -1
+        self._evaluated_at = -1
 
     def train(self) -> Result:
         """Collect and learn until the step budget is spent or somebody asks for a stop; both end with a checkpoint."""
         experiment, learner = self.experiment, self.learner
-        due = {
-            name: Due(period, self.num_steps)
-            for name, period in (
-                ("log", experiment.logging.period),
-                ("evaluate", experiment.evaluation.period),
-                ("save", experiment.checkpoint.period or max(1, experiment.total_steps // 10)),
-            )
-        }
+        due = Periods(experiment, self.num_steps)
         started, first_step = time.perf_counter() - self.seconds, self.num_steps
         stopwatch = self.collector.stopwatch
         stopwatch.restart()
         self._timed = stopwatch.seconds.copy()
-        with self._stoppable(), Progress(experiment.total_steps, self.num_steps) as progress:
+        progress = Progress(experiment.total_steps, self.num_steps)
+        with stoppable(patient=self.ranks.size > 1) as self._wish, progress:
             self._progress = progress
             is_compiling = learner.step.compiles
             if is_compiling:
@@ -122,30 +117,30 @@ class Run:
                 self._take_episodes()
                 progress.update(self.num_steps, self.recent)
                 stopwatch.lap(REST)
-                if due["log"].now(self.num_steps):
+                if due.log.now(self.num_steps):
                     self.seconds = time.perf_counter() - started
                     self._log(segment, metrics)
                     stopwatch.lap("logging")
-                if due["evaluate"].now(self.num_steps):
+                if due.evaluate.now(self.num_steps):
                     self._evaluate()
                     stopwatch.lap("evaluation")
-                if due["save"].now(self.num_steps):
+                if due.save.now(self.num_steps):
                     self.save()
                     stopwatch.lap("checkpoints")
             self.seconds = time.perf_counter() - started
-            if due["evaluate"].period and self._evaluated_at < self.num_steps and not self._interrupted:
+            if due.evaluate.period and self._evaluated_at < self.num_steps and not self._wish.to_stop:
                 self._evaluate()
                 stopwatch.lap("evaluation")
             path = self.save()
             stopwatch.lap("checkpoints")
             self._progress = None
         bottleneck = Bottleneck(self.situation(), stopwatch.seconds.copy(), self.num_steps - first_step)
-        return Result(self.num_steps, self.seconds, path, self._interrupted, bottleneck)
+        return Result(self.num_steps, self.seconds, path, self._wish.to_stop, bottleneck)
 
     def _is_stopped(self) -> bool:
         """Has somebody asked for a stop, of this process or of one that learns with it?"""
-        self._interrupted = self.ranks.any(self._interrupted)
-        return self._interrupted
+        self._wish.to_stop = self.ranks.any(self._wish.to_stop)
+        return self._wish.to_stop
 
     def situation(self) -> Situation:
         """What was found of the machine, the network and the environments."""
@@ -179,14 +174,7 @@ class Run:
 
     def _log(self, segment: Segment, metrics: Metrics) -> None:
         scalars = {"time/fps": self.num_steps / max(self.seconds, 1e-9), "time/time_elapsed": self.seconds}
-        if self.recent:
-            scalars |= scores(
-                "rollout/ep_rew_mean",
-                "rollout/human_normalized",
-                [episode.episode_return for episode in self.recent],
-                self.experiment.env.id,
-            )
-            scalars["rollout/ep_len_mean"] = float(np.mean([e.length for e in self.recent]))
+        scalars |= rollout_scores(self.recent, self.experiment.env.id)
         for name, value in metrics.items():
             if isinstance(value, Tensor) and value.dim():
                 self.logger.histogram(f"train/{name}", value.detach().cpu().numpy(), self.num_steps)
@@ -207,8 +195,7 @@ class Run:
         if self.eval_envs is None:
             self.eval_envs = make_envs(self.experiment.judging_env, min(config.num_envs, config.num_episodes))
         played = evaluate(self.learner.policy, self.eval_envs, config.num_episodes, CHOOSING_SEED, config.deterministic)
-        found = scores("eval/mean_reward", "eval/human_normalized", played.returns, self.experiment.env.id)
-        found |= {"eval/mean_ep_length": float(np.mean(played.lengths))} | self.sides.measure(self.learner.policy)
+        found = evaluation_scores(played, self.experiment.env.id) | self.sides.measure(self.learner.policy)
         self.logger.scalars(found, self.num_steps)
         # What is exact chooses better than a few games.
         score = -found["eval/exploitability"] if "eval/exploitability" in found else found["eval/mean_reward"]
@@ -259,11 +246,7 @@ class Run:
                 f"{self.ranks.size} processes learn here, but {path} is of a run with {state.get('num_processes', 1)}; "
                 "a run goes on with as many as it had"
             )
-        if state["num_envs"] != self.task.num_envs:
-            raise RunError(
-                f"env.num_envs is {self.task.num_envs} but {path} is of a run with {state['num_envs']}; "
-                "a run goes on with as many environments as it had"
-            )
+        refuse_other_num_envs(state, self.task.num_envs, path)
         if "sides" not in state:
             raise RunError(f"{path} was written by an earlier version; it can be evaluated and watched, but not go on")
         has_groups = "groups" in state["collector"] and not self.experiment.workers.num
@@ -286,27 +269,6 @@ class Run:
 
     def _next_env_seed(self) -> int:
         return int(self._env_seeds.integers(2**31))
-
-    @contextmanager
-    def _stoppable(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM end the run after the update under way; a second Ctrl-C ends it at once."""
-
-        def stop(number: int, _: object) -> None:
-            if self._interrupted and number == signal.SIGINT:
-                raise KeyboardInterrupt
-            self._interrupted = True
-
-        before = {}
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                before[number] = signal.signal(number, stop)
-            except ValueError:  # not the main thread: whoever runs it there stops it by other means
-                break
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def train(
@@ -342,19 +304,3 @@ def train(
         return result
     finally:
         run.close()
-
-
-class Due:
-    """Says when a period of environment steps has passed; `None` never does."""
-
-    def __init__(self, period: int | None, num_steps: int) -> None:
-        self.period = period
-        # Aligned to multiples, so that a resumed run does what it would have done at the same steps.
-        self._next = (num_steps // period + 1) * period if period else 0
-
-    def now(self, num_steps: int) -> bool:
-        """True once for each period that `num_steps` has passed."""
-        if self.period is None or num_steps < self._next:
-            return False
-        self._next += self.period * ((num_steps - self._next) // self.period + 1)
-        return True

@@ -21,8 +21,9 @@ from triathlon.training import checkpoint
 from triathlon.training.config import Experiment, dump, from_mapping
 from triathlon.training.errors import RunError
 from triathlon.training.machine import pick_device
+from triathlon.training.periods import Due
 from triathlon.training.restoring import load_checkpoint
-from triathlon.training.runner import Due, train
+from triathlon.training.runner import train
 
 QUIET = {
     "evaluation": {"final_episodes": 0, "video": False},

@@ -5,11 +5,9 @@ The trained weights are copied into the network of our learner, whose policy is 
 
 from __future__ import annotations
 
-import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +23,13 @@ from triathlon.training.config import Experiment, dump
 from triathlon.training.env_group import Episode
 from triathlon.training.errors import RunError
 from triathlon.training.evaluate import CHOOSING_SEED, evaluate
-from triathlon.training.judging import Result, judge, scores
+from triathlon.training.judging import Result, evaluation_scores, judge, rollout_scores
 from triathlon.training.logger import Logger
 from triathlon.training.machine import allow_tf32, pick_device, set_threads, start_with_one_thread
+from triathlon.training.periods import Periods
 from triathlon.training.progress import Progress
-from triathlon.training.restoring import load_checkpoint, restore_learner
-from triathlon.training.runner import Due
+from triathlon.training.restoring import load_checkpoint, refuse_other_num_envs, restore_learner
+from triathlon.training.stopping import stoppable
 from triathlon.training.stopwatch import Stopwatch
 from triathlon.training.task import make_task
 
@@ -68,7 +67,7 @@ class Recorder:
             resume_step=self.num_steps,
             configuration=f"```yaml\n{dump(experiment)}```",
         )
-        self._interrupted, self._evaluated_at = False, -1
+        self._evaluated_at = -1
 
     @property
     def network(self) -> Any:
@@ -89,27 +88,20 @@ class Recorder:
         """
         self._take_weights, self._metrics, self._state = take_weights, metrics, state
         experiment = self.experiment
-        self._due = {
-            name: Due(period, self.num_steps)
-            for name, period in (
-                ("log", experiment.logging.period),
-                ("evaluate", experiment.evaluation.period),
-                ("save", experiment.checkpoint.period or max(1, experiment.total_steps // 10)),
-            )
-        }
+        self._due = Periods(experiment, self.num_steps)
         self._started = time.perf_counter() - self.seconds
-        with self._stoppable(), Progress(experiment.total_steps, self.num_steps) as self._progress:
+        with stoppable() as self._wish, Progress(experiment.total_steps, self.num_steps) as self._progress:
             if self.num_steps < experiment.total_steps:
                 learn()
             self.seconds = time.perf_counter() - self._started
             self._take_weights()
-            if experiment.evaluation.period and self._evaluated_at < self.num_steps and not self._interrupted:
+            if experiment.evaluation.period and self._evaluated_at < self.num_steps and not self._wish.to_stop:
                 self._evaluate()
             path = self._save("last")
         found = situation(experiment, self.task, self.learner, self.eval_envs)
         # The engine's time is not taken apart, so nothing is said of what binds.
         bottleneck = Bottleneck(found, Stopwatch().seconds, 0)
-        return Result(self.num_steps, self.seconds, path, self._interrupted, bottleneck)
+        return Result(self.num_steps, self.seconds, path, self._wish.to_stop, bottleneck)
 
     def advance(self, num_steps: int, episodes: Sequence[Episode]) -> bool:
         """The run has done `num_steps` in all, and these episodes ended; False once the engine should stop."""
@@ -118,16 +110,16 @@ class Recorder:
             self.recent.extend(episodes)
             self.logger.episodes([e.episode_return for e in episodes], [e.length for e in episodes], num_steps)
         self._progress.update(num_steps, self.recent)
-        if self._due["log"].now(num_steps):
+        if self._due.log.now(num_steps):
             self.seconds = time.perf_counter() - self._started
             self._log()
-        if self._due["evaluate"].now(num_steps):
+        if self._due.evaluate.now(num_steps):
             self._take_weights()
             self._evaluate()
-        if self._due["save"].now(num_steps):
+        if self._due.save.now(num_steps):
             self._take_weights()
             self._save("last")
-        return not self._interrupted
+        return not self._wish.to_stop
 
     def judge(self, result: Result) -> None:
         """Play the final episodes and the video with the best policy."""
@@ -143,17 +135,14 @@ class Recorder:
 
     def _log(self) -> None:
         scalars = {"time/fps": self.num_steps / max(self.seconds, 1e-9), "time/time_elapsed": self.seconds}
-        if self.recent:
-            returns = [episode.episode_return for episode in self.recent]
-            scalars |= scores("rollout/ep_rew_mean", "rollout/human_normalized", returns, self.experiment.env.id)
-            scalars["rollout/ep_len_mean"] = float(np.mean([e.length for e in self.recent]))
+        scalars |= rollout_scores(self.recent, self.experiment.env.id)
         self.logger.scalars(scalars | {tag: float(value) for tag, value in self._metrics().items()}, self.num_steps)
 
     def _evaluate(self) -> None:
         config, self._evaluated_at = self.experiment.evaluation, self.num_steps
         played = evaluate(self.learner.policy, self.eval_envs, config.num_episodes, CHOOSING_SEED, config.deterministic)
-        found = scores("eval/mean_reward", "eval/human_normalized", played.returns, self.experiment.env.id)
-        self.logger.scalars(found | {"eval/mean_ep_length": float(np.mean(played.lengths))}, self.num_steps)
+        found = evaluation_scores(played, self.experiment.env.id)
+        self.logger.scalars(found, self.num_steps)
         if found["eval/mean_reward"] >= self.best_score:
             self.best_score = found["eval/mean_reward"]
             self._save("best")
@@ -187,38 +176,13 @@ class Recorder:
                 f"engine is {self.experiment.engine} but {path} is of a run by {state.get('engine', 'native')}; "
                 "a run goes on with the engine it had"
             )
-        if state["num_envs"] != self.task.num_envs:
-            raise RunError(
-                f"env.num_envs is {self.task.num_envs} but {path} is of a run with {state['num_envs']}; "
-                "a run goes on with as many environments as it had"
-            )
+        refuse_other_num_envs(state, self.task.num_envs, path)
         restore_learner(self.learner, state, path)
         self.num_steps, self.best_score, self.seconds = state["num_steps"], state["best_score"], state["seconds"]
         self.engine_state = state["engine_state"]
         self._env_seeds.bit_generator.state = state["env_seeds"]
         self._engine_seeds.bit_generator.state = state["engine_seeds"]
         self.recent.extend(Episode(r, int(n)) for r, n in state["recent"])
-
-    @contextmanager
-    def _stoppable(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM end the run at the engine's next step; a second Ctrl-C ends it at once."""
-
-        def stop(number: int, _: object) -> None:
-            if self._interrupted and number == signal.SIGINT:
-                raise KeyboardInterrupt
-            self._interrupted = True
-
-        before = {}
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                before[number] = signal.signal(number, stop)
-            except ValueError:  # not the main thread: whoever runs it there stops it by other means
-                break
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 __all__ = ["Recorder"]

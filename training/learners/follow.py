@@ -5,10 +5,8 @@ B environments of all processes.
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from triathlon.training.config import Experiment
 from triathlon.training.errors import RunError
 from triathlon.training.machine import allow_tf32, pick_device, set_threads, start_with_one_thread
 from triathlon.training.restoring import load_checkpoint, restore_learner
+from triathlon.training.stopping import stoppable
 from triathlon.training.task import make_task
 from triathlon.training.workers.make import make_collector, make_run_envs
 
@@ -55,7 +54,7 @@ def follow(experiment: Experiment, ranks: Ranks, resumed: Path | None = None) ->
     env_seed, learner_seed, _ = np.random.SeedSequence(experiment.seed).spawn(3)
     device = pick_device(experiment.device)
     allow_tf32(experiment.precision, device)
-    with ExitStack() as made, _signals() as asked_to_stop:
+    with ExitStack() as made, stoppable(patient=True) as wish:
         envs = make_run_envs(mine)
         for group in envs:
             made.callback(group.close)
@@ -74,7 +73,7 @@ def follow(experiment: Experiment, ranks: Ranks, resumed: Path | None = None) ->
         seed = np.random.SeedSequence([*ranks.seed(env_seed).generate_state(2), num_steps]).generate_state(1)
         collector = make_collector(mine, envs, learner, int(seed[0] >> 1), sides.advise, _say)
         made.callback(collector.close)
-        while num_steps < experiment.total_steps and not ranks.any(bool(asked_to_stop)):
+        while num_steps < experiment.total_steps and not ranks.any(wish.to_stop):
             sides.before_rollout(num_steps)
             segment = collector.collect(learner.num_rows)
             learner.update(segment)
@@ -84,18 +83,6 @@ def follow(experiment: Experiment, ranks: Ranks, resumed: Path | None = None) ->
 
 def _say(sentence: str) -> None:
     sys.stderr.write(f"{sentence}\n")
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """The signals that asked this process to stop."""
-    numbers, received = (signal.SIGINT, signal.SIGTERM), list[int]()
-    before = [signal.signal(number, lambda number, _: received.append(number)) for number in numbers]
-    try:
-        yield received
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 __all__ = ["follow", "part_of"]

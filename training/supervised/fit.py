@@ -29,13 +29,13 @@ from triathlon.training.errors import RunError
 from triathlon.training.logger import Logger
 from triathlon.training.machine import allow_tf32, is_small, num_cores, pick_device, pick_precision
 from triathlon.training.progress import Progress
+from triathlon.training.stopping import stoppable
 from triathlon.training.supervised.config import SupervisedExperiment
 from triathlon.training.supervised.examples import Indices
 from triathlon.training.supervised.heads import Network
 from triathlon.training.supervised.registry import make_task
 from triathlon.training.supervised.schedule import learning_rate, make_optimizer, set_learning_rate
 from triathlon.training.supervised.start_from import take_backbone
-from triathlon.training.supervised.stopping import stoppable
 from triathlon.training.supervised.task import Evaluation, Task
 
 INITIAL, ORDER, AUGMENTATION, DROPOUT = range(4)  # what random numbers are drawn for

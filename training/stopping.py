@@ -16,12 +16,15 @@ class Wish:
 
 
 @contextmanager
-def stoppable() -> Iterator[Wish]:
-    """Inside, the first signal is noted in what is given; a second Ctrl-C ends the run at once."""
+def stoppable(patient: bool = False) -> Iterator[Wish]:
+    """Inside, the first signal is noted in what is given; a second Ctrl-C ends the run at once, unless `patient`.
+
+    Processes that learn together are patient: one Ctrl-C reaches them from the terminal and, once more, from torchrun.
+    """
     wish = Wish()
 
     def note(number: int, _: object) -> None:
-        if wish.to_stop and number == signal.SIGINT:
+        if wish.to_stop and number == signal.SIGINT and not patient:
             raise KeyboardInterrupt
         wish.to_stop = True
 
@@ -36,3 +39,6 @@ def stoppable() -> Iterator[Wish]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+__all__ = ["Wish", "stoppable"]
