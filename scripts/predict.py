@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from triathlon.training.machine import pick_device
     from triathlon.training.supervised.config import load
-    from triathlon.training.supervised.fit import load_checkpoint, make_network, restore_network
+    from triathlon.training.supervised.network import load_checkpoint, make_network, restore_network
     from triathlon.training.supervised.registry import make_task
 
     folder = open_run(options.run)
