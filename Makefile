@@ -14,11 +14,12 @@ CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 ROOMS := agents configs envs networks scripts training
 
-# Debian packages behind the tests marked `external`; each gives a command of the same name. Debian puts game engines
-# into /usr/games, which is not on every PATH.
-SYSTEM_PACKAGES := stockfish fairy-stockfish gnugo
+# Debian packages behind the tests marked `external`; each gives a command of the same name, but recorded words, which
+# are files. Debian puts game engines into /usr/games, which is not on every PATH.
+SYSTEM_PACKAGES := stockfish fairy-stockfish gnugo espeak-ng flite
 MISSING_PACKAGES := $(strip $(foreach package,$(SYSTEM_PACKAGES),\
-    $(shell PATH="$$PATH:/usr/games"; command -v $(package) >/dev/null || echo $(package))))
+    $(shell PATH="$$PATH:/usr/games"; command -v $(package) >/dev/null || echo $(package)))\
+    $(if $(wildcard /usr/share/asterisk/sounds/en_US_f_Allison/digits),,asterisk-core-sounds-en-wav))
 
 # pygame draws to memory: no display is needed.
 export SDL_VIDEODRIVER ?= dummy

@@ -25,7 +25,18 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 CONFIGS = sorted(p for p in (ROOT / "configs").rglob("*.yaml") if p.parent.name != "supervised")
 EXTRAS = (
     *("pygame", "Box2D", "mujoco", "minatar", "stable_baselines3", "ray", "ale_py", "lz4", "matplotlib", "pandas"),
-    *("pyspiel", "open_spiel", "choix", "rust_reversi", "sklearn", "optuna", "minari"),
+    *(
+        "pyspiel",
+        "open_spiel",
+        "choix",
+        "rust_reversi",
+        "sklearn",
+        "soundfile",
+        "kaldi_native_fbank",
+        "scipy",
+        "optuna",
+        "minari",
+    ),
 )
 # Modules that are nothing without their extra, and that only its commands and settings import.
 ADAPTERS = re.compile(r"triathlon\.training\.(engines\.(rllib|sb3)|tuning\.(schedulers|trial|tuner))")
