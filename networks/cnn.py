@@ -11,7 +11,7 @@ from gymnasium import Space
 from torch import Tensor, nn
 
 from triathlon.networks.errors import SettingError
-from triathlon.networks.images import ImageReader, PictureBackbone
+from triathlon.networks.images import ImageReader, MapShape, PictureBackbone
 from triathlon.networks.initialization import orthogonal
 from triathlon.networks.registry import BackboneConfig, register
 from triathlon.networks.spaces import Layout
@@ -45,6 +45,8 @@ class CNNConfig(BackboneConfig):
 class CNN(PictureBackbone):
     """Convolutions with ReLU, then one layer. Time and batch are folded together.
 
+    A picture of one line (a signal) is convolved along the line: kernels and strides are 1 across it.
+
     Raises:
         SettingError: the space holds no pictures, the picture is too small for the convolutions, or `channels`,
             `kernel_sizes` and `strides` differ in length.
@@ -53,26 +55,27 @@ class CNN(PictureBackbone):
     def __init__(self, space: Space[Any], config: CNNConfig) -> None:
         super().__init__()
         self.read = ImageReader(space, config.layout, config.channels_last, config.kind)
-        height, width, inputs = self.read.height, self.read.width, self.read.channels
+        shape = MapShape(self.read.channels, self.read.height, self.read.width)
         named = (config.channels, config.kernel_sizes, config.strides)
         if len({len(setting) for setting in named}) != 1:
             lengths = ", ".join(str(len(setting)) for setting in named)
             raise SettingError(f"cnn: channels, kernel_sizes and strides must be equally long, not {lengths}")
         if not config.channels:
-            named = SMALL if min(height, width) < SMALLEST_FOR_NATURE else NATURE
+            named = SMALL if min(shape.height, shape.width) < SMALLEST_FOR_NATURE else NATURE
         self.convolutions = nn.ModuleList()
         self.norms = nn.ModuleList()
         for channels, kernel, stride in zip(*named, strict=True):
-            if min(height, width) < kernel:
+            if min(shape.height, shape.width) < kernel:
                 raise SettingError(
                     f"cnn: a picture of {self.read.height} x {self.read.width} is too small for "
                     f"kernel_sizes {named[1]} with strides {named[2]}; use smaller ones, or kind: mlp"
                 )
-            self.convolutions.append(orthogonal(nn.Conv2d(inputs, channels, kernel, stride)))
+            self.convolutions.append(orthogonal(nn.Conv2d(shape.channels, channels, kernel, stride)))
             if config.layer_norm:  # one group of all channels is the layer norm of a picture
                 self.norms.append(nn.GroupNorm(1, channels))
-            height, width, inputs = (height - kernel) // stride + 1, (width - kernel) // stride + 1, channels
-        self.out_features = inputs * height * width
+            shape = shape.convolved(channels, kernel, stride)
+            self.map_shapes += (shape,)
+        self.out_features = shape.channels * shape.height * shape.width
         self.linear: nn.Linear | None = None
         if config.features:
             self.linear = orthogonal(nn.Linear(self.out_features, config.features))
@@ -80,14 +83,19 @@ class CNN(PictureBackbone):
             if config.layer_norm:
                 self.norms.append(nn.LayerNorm(config.features))
 
+    def encode_maps(self, pictures: Tensor) -> list[Tensor]:
+        x, maps = pictures, []
+        for i, convolution in enumerate(self.convolutions):
+            x = self._activate(convolution(x), i)
+            maps.append(x)
+        return maps
+
     def encode(self, pictures: Tensor) -> Tensor:
-        x, layers = pictures, [*self.convolutions, *([] if self.linear is None else [self.linear])]
-        for i, layer in enumerate(layers):
-            if layer is self.linear:
-                x = x.flatten(1)
-            x = layer(x)
-            x = torch.relu(self.norms[i](x) if self.norms else x)
-        return x.flatten(1)
+        x = self.encode_maps(pictures)[-1].flatten(1)
+        return x if self.linear is None else self._activate(self.linear(x), -1)
+
+    def _activate(self, x: Tensor, layer: int) -> Tensor:
+        return torch.relu(self.norms[layer](x) if self.norms else x)
 
 
 @dataclass(frozen=True)
@@ -124,28 +132,34 @@ class Impala(PictureBackbone):
     def __init__(self, space: Space[Any], config: ImpalaConfig) -> None:
         super().__init__()
         self.read = ImageReader(space, config.layout, config.channels_last, config.kind)
-        height, width, inputs = self.read.height, self.read.width, self.read.channels
+        shape = MapShape(self.read.channels, self.read.height, self.read.width)
         self.sections = nn.ModuleList()
         for channels in config.channels:
             outputs = channels * config.width
-            entry = orthogonal(nn.Conv2d(inputs, outputs, 3, padding=1))
+            entry = orthogonal(nn.Conv2d(shape.channels, outputs, 3, padding=1))
             pool = nn.MaxPool2d(3, 2, padding=1)
             self.sections.append(nn.Sequential(entry, pool, _Residual(outputs), _Residual(outputs)))
-            height, width, inputs = (height + 1) // 2, (width + 1) // 2, outputs
-        self.out_features = inputs * height * width
+            shape = shape.convolved(outputs, 3, 2, padding=1)
+            self.map_shapes += (shape,)
+        self.out_features = shape.channels * shape.height * shape.width
         self.linear: nn.Linear | None = None
         if config.features:
             self.linear = orthogonal(nn.Linear(self.out_features, config.features))
             self.out_features = config.features
+
+    def encode_maps(self, pictures: Tensor) -> list[Tensor]:
+        x, maps = pictures, []
+        for section in self.sections:
+            x = section(x)
+            maps.append(torch.relu(x))
+        return maps
 
     def encode(self, pictures: Tensor) -> Tensor:
         x = pictures
         for section in self.sections:
             x = section(x)
         x = torch.relu(x).flatten(1)
-        if self.linear is not None:
-            x = torch.relu(self.linear(x))
-        return x
+        return x if self.linear is None else torch.relu(self.linear(x))
 
 
 __all__ = ["CNN", "CNNConfig", "Impala", "ImpalaConfig"]

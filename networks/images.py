@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -43,8 +44,28 @@ class ImageReader:
         return x.contiguous(memory_format=self._memory_format)  # last: converting bytes in two layouts at once is slow
 
 
+@dataclass(frozen=True)
+class MapShape:
+    """A map of features over a picture, and where its cells lie: cell i is centred on pixel `start + i * stride`."""
+
+    channels: int
+    height: int
+    width: int
+    stride: int = 1
+    start: float = 0.0
+
+    def convolved(self, channels: int, kernel: int, stride: int, padding: int = 0) -> MapShape:
+        """The map that a convolution or a pooling makes of this one."""
+        height, width = ((side + 2 * padding - kernel) // stride + 1 for side in (self.height, self.width))
+        start = self.start + self.stride * ((kernel - 1) / 2 - padding)
+        return MapShape(channels, height, width, self.stride * stride, start)
+
+
 class PictureBackbone(Backbone):
     """A stateless backbone that reads pictures; D features come out in float32, whatever it computes in.
+
+    Where features still have a place in the picture, they can be had before they are flattened: `feature_maps`, from
+    fine to coarse, each of the shape in `map_shapes`. The features come from the last of them.
 
     Nearly all arithmetic of an agent that sees is here, so this is where half the bits pay (Micikevicius et al. 2018,
     "Mixed Precision Training"; bfloat16 needs no loss scaling). Memories and heads stay in float32.
@@ -54,16 +75,33 @@ class PictureBackbone(Backbone):
     precision: torch.dtype = torch.float32
     """float32, or bfloat16: weights stay float32, convolutions and products are rounded."""
 
+    map_shapes: tuple[MapShape, ...] = ()
+    """From fine to coarse; empty where a backbone keeps no maps."""
+
     def encode(self, pictures: Tensor) -> Tensor:
         """`[N, C, H, W]` to `[N, D]`."""
         raise NotImplementedError(f"{type(self).__name__} must define encode(pictures)")
 
+    def encode_maps(self, pictures: Tensor) -> list[Tensor]:
+        """`[N, C, H, W]` to maps `[N, channels, height, width]`, one for each of `map_shapes`."""
+        raise NotImplementedError(f"{type(self).__name__} must define encode_maps(pictures), or leave map_shapes empty")
+
     def forward(self, obs: Obs, state: State | None = None, is_first: Tensor | None = None) -> tuple[Tensor, State]:
         x: Tensor = obs  # type: ignore[assignment]  # the space was no Dict
-        low = self.precision != torch.float32
-        with torch.autocast(x.device.type, self.precision) if low else nullcontext():
+        with self._rounding(x):
             features = self.encode(self.read(x, self.precision))
         return features.float().reshape(*x.shape[:2], -1), ()
+
+    def feature_maps(self, obs: Obs) -> list[Tensor]:
+        """`obs [T, B, *shape]` to maps `[T · B, channels, height, width]` in float32, one for each of `map_shapes`."""
+        x: Tensor = obs  # type: ignore[assignment]  # the space was no Dict
+        with self._rounding(x):
+            maps = self.encode_maps(self.read(x, self.precision))
+        return [each.float() for each in maps]
+
+    def _rounding(self, x: Tensor) -> AbstractContextManager[object]:
+        low = self.precision != torch.float32
+        return torch.autocast(x.device.type, self.precision) if low else nullcontext()
 
 
 def compute_pictures_in(network: nn.Module, precision: torch.dtype) -> None:
@@ -73,4 +111,4 @@ def compute_pictures_in(network: nn.Module, precision: torch.dtype) -> None:
             module.precision = precision
 
 
-__all__ = ["ImageReader", "PictureBackbone", "compute_pictures_in"]
+__all__ = ["ImageReader", "MapShape", "PictureBackbone", "compute_pictures_in"]

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from triathlon.networks.attention import TransformerEncoder
 from triathlon.networks.errors import SettingError
-from triathlon.networks.images import ImageReader, PictureBackbone
+from triathlon.networks.images import ImageReader, MapShape, PictureBackbone
 from triathlon.networks.initialization import orthogonal
 from triathlon.networks.registry import BackboneConfig, register
 from triathlon.networks.spaces import Layout
@@ -47,7 +47,9 @@ class Patches(PictureBackbone):
         if size > min(height, width):
             raise SettingError(f"patches: patch_size ({size}) is larger than the picture ({height} x {width})")
         self._padding = (0, -width % size, 0, -height % size)
-        num_patches = -(-height // size) * -(-width // size)
+        padded = MapShape(self.read.channels, -(-height // size) * size, -(-width // size) * size)
+        self.map_shapes = (padded.convolved(config.width, size, size),)
+        num_patches = self.map_shapes[0].height * self.map_shapes[0].width
         self.embedding = orthogonal(nn.Conv2d(self.read.channels, config.width, size, size), 1.0)
         self.cls = nn.Parameter(torch.zeros(1, 1, config.width)) if config.pooling == "cls" else None
         num_tokens = num_patches + (self.cls is not None)
@@ -55,12 +57,21 @@ class Patches(PictureBackbone):
         self.encoder = TransformerEncoder(config.width, config.num_layers, config.num_heads, config.kind)
         self.out_features = config.width
 
+    def encode_maps(self, pictures: Tensor) -> list[Tensor]:
+        patches = self._tokens(pictures)[:, self.cls is not None :]
+        return [patches.transpose(1, 2).unflatten(2, (self.map_shapes[0].height, self.map_shapes[0].width))]
+
     def encode(self, pictures: Tensor) -> Tensor:
+        tokens = self._tokens(pictures)
+        return tokens.mean(1) if self.cls is None else tokens[:, 0]
+
+    def _tokens(self, pictures: Tensor) -> Tensor:
+        """`[N, C, H, W]` to `[N, L, D]`, the token of its own first if there is one."""
         x = self.embedding(F.pad(pictures, self._padding)).flatten(2).transpose(1, 2)  # [N, L, D]
         if self.cls is not None:
             x = torch.cat([self.cls.expand(x.shape[0], -1, -1), x], 1)
         tokens: Tensor = self.encoder(x + self.position)
-        return tokens.mean(1) if self.cls is None else tokens[:, 0]
+        return tokens
 
 
 __all__ = ["Patches", "PatchesConfig"]

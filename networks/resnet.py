@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt
 from gymnasium import Space
 from torch import Tensor, nn
 
-from triathlon.networks.images import ImageReader, PictureBackbone
+from triathlon.networks.images import ImageReader, MapShape, PictureBackbone
 from triathlon.networks.initialization import orthogonal
 from triathlon.networks.registry import BackboneConfig, register
 from triathlon.networks.spaces import Layout
@@ -54,6 +54,7 @@ class ResNet(PictureBackbone):
     def __init__(self, space: Space[Any], config: ResNetConfig) -> None:
         super().__init__()
         self.read = ImageReader(space, config.layout, config.channels_last, config.kind)
+        self.map_shapes = (MapShape(config.channels, self.read.height, self.read.width),)
         self.entry = orthogonal(nn.Conv2d(self.read.channels, config.channels, 3, padding=1))
         self.blocks = nn.Sequential(*(_Block(config.channels) for _ in range(config.num_blocks)))
         self.reduce = orthogonal(nn.Conv2d(config.channels, config.reduced_channels, 1))
@@ -63,9 +64,11 @@ class ResNet(PictureBackbone):
             self.linear = orthogonal(nn.Linear(self.out_features, config.features))
             self.out_features = config.features
 
+    def encode_maps(self, pictures: Tensor) -> list[Tensor]:
+        return [self.blocks(torch.relu(self.entry(pictures)))]
+
     def encode(self, pictures: Tensor) -> Tensor:
-        x = self.blocks(torch.relu(self.entry(pictures)))
-        x = torch.relu(self.reduce(x)).flatten(1)
+        x = torch.relu(self.reduce(self.encode_maps(pictures)[-1])).flatten(1)
         return x if self.linear is None else torch.relu(self.linear(x))
 
 
