@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from triathlon.training import checkpoint
 from triathlon.training.config import Experiment, dump, from_mapping
@@ -43,23 +42,6 @@ def experiment(**settings: Any) -> Experiment:
     return from_mapping(settings)
 
 
-def weights(folder: Path, name: str = "last") -> Tensor:
-    """Everything that the learner of a checkpoint is made of, in one row."""
-    return flat(checkpoint.load(folder / "checkpoints" / f"{name}.safetensors")["learner"])
-
-
-def flat(state: Any) -> Tensor:
-    """All numbers of a nested state in one row."""
-    if isinstance(state, dict):
-        state = list(state.values())
-    if isinstance(state, (list, tuple)):
-        return torch.cat([flat(item) for item in state] or [torch.zeros(0, dtype=torch.float64)])
-    if isinstance(state, (int, float)):
-        state = float(state)  # the state of a generator is an integer of 128 bits
-    is_number = isinstance(state, (float, Tensor, np.ndarray))
-    return torch.as_tensor(state).double().ravel() if is_number else torch.zeros(0, dtype=torch.float64)
-
-
 def test_a_run_leaves_checkpoints_events_and_tables(tmp_path: Path) -> None:
     evaluation = {"period": 100, "num_episodes": 3, "final_episodes": 5, "video": False}
     settings = {"evaluation": evaluation, "logging": {"period": 100}}
@@ -79,13 +61,13 @@ def test_a_run_leaves_checkpoints_events_and_tables(tmp_path: Path) -> None:
     assert state["num_steps"] == result.num_steps and state["best_score"] == max(scores)
 
 
-def test_same_seed_same_weights_other_seed_other_weights(tmp_path: Path) -> None:
+def test_same_seed_same_weights_other_seed_other_weights(tmp_path: Path, learned) -> None:
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         np.random.default_rng()
         torch.manual_seed(hash(name) % 1000)  # torch's global generator must not matter
         train(experiment(seed=seed), tmp_path / name)
-    assert weights(tmp_path / "a").equal(weights(tmp_path / "b"))
-    assert not weights(tmp_path / "a").equal(weights(tmp_path / "c"))
+    assert learned(tmp_path / "a").equal(learned(tmp_path / "b"))
+    assert not learned(tmp_path / "a").equal(learned(tmp_path / "c"))
 
 
 @pytest.mark.parametrize(
@@ -101,14 +83,14 @@ def test_same_seed_same_weights_other_seed_other_weights(tmp_path: Path) -> None
     ids=["ppo", "iqn", "noisy", "lstm", "lstm-deterministic"],
 )
 def test_evaluation_changes_nothing_about_training(
-    tmp_path: Path, agent: dict[str, Any], backbone: dict[str, Any], deterministic: bool
+    tmp_path: Path, learned, agent: dict[str, Any], backbone: dict[str, Any], deterministic: bool
 ) -> None:
     settings: dict[str, Any] = {"agent": agent, "backbone": backbone, "total_steps": 200}
     train(experiment(**settings), tmp_path / "without")
     evaluation = QUIET["evaluation"] | {"period": 50, "num_episodes": 2, "deterministic": deterministic}  # type: ignore[operator]
     train(experiment(**settings, evaluation=evaluation), tmp_path / "with")
     assert (tmp_path / "with" / "checkpoints" / "best.safetensors").exists()
-    assert weights(tmp_path / "without").equal(weights(tmp_path / "with"))
+    assert learned(tmp_path / "without").equal(learned(tmp_path / "with"))
 
 
 PRIORITIZED = DQN | {"prioritized": True, "n_step": 3, "double": True, "normalize_obs": True, "target_period": 30}
@@ -131,33 +113,18 @@ RESUMED = {
 
 @pytest.mark.parametrize("case", RESUMED)
 def test_a_run_cut_at_a_checkpoint_goes_on_to_the_bit(
-    tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, case: str, learned, dying_at_the_third_save
 ) -> None:
     """The cut run dies after its second periodic checkpoint, as if killed: what came later is lost."""
     if case.endswith("lander"):
         pytest.importorskip("Box2D")
     whole = experiment(**RESUMED[case], total_steps=300, checkpoint={"period": 70})
     train(whole, tmp_path / "whole")
-
-    class Killed(BaseException):
-        pass
-
-    saves: list[Path] = []
-    save = checkpoint.save
-
-    def dying(path: Path, state: dict[str, Any]) -> None:
-        if len(saves) == 2:
-            raise Killed
-        saves.append(path)
-        save(path, state)
-
-    monkeypatch.setattr(checkpoint, "save", dying)
-    with pytest.raises(Killed):
+    with dying_at_the_third_save():
         train(whole, tmp_path / "cut")
-    monkeypatch.setattr(checkpoint, "save", save)
-    assert checkpoint.load(saves[-1])["num_steps"] < 250
+    assert checkpoint.load(tmp_path / "cut" / "checkpoints" / "last.safetensors")["num_steps"] < 250
     train(whole, tmp_path / "cut", resume=True)
-    first, second = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    first, second = learned(tmp_path / "whole"), learned(tmp_path / "cut")
     assert first.shape == second.shape
     assert first.equal(second)
 
@@ -183,7 +150,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize("agent", [PPO, PRIORITIZED], ids=["ppo", "dqn"])
-def test_a_process_that_was_killed_goes_on_to_the_bit(tmp_path: Path, agent: dict[str, Any]) -> None:
+def test_a_process_that_was_killed_goes_on_to_the_bit(tmp_path: Path, learned, agent: dict[str, Any]) -> None:
     """SIGKILL at whatever moment it strikes after the first checkpoint."""
     killed = experiment(agent=agent, total_steps=2_000, checkpoint={"period": 100}, root=str(tmp_path))
     train(killed, tmp_path / "whole")
@@ -196,11 +163,11 @@ def test_a_process_that_was_killed_goes_on_to_the_bit(tmp_path: Path, agent: dic
     assert process.returncode == -signal.SIGKILL
     assert checkpoint.load(last)["num_steps"] < 2_000
     train(killed, tmp_path / "killed", resume=True)
-    assert weights(tmp_path / "whole").equal(weights(tmp_path / "killed"))
+    assert learned(tmp_path / "whole").equal(learned(tmp_path / "killed"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signals_end_a_run_with_a_checkpoint(tmp_path: Path, number: signal.Signals) -> None:
+def test_signals_end_a_run_with_a_checkpoint(tmp_path: Path, learned, number: signal.Signals) -> None:
     before = signal.getsignal(number)
     checkpoints = {"period": 100}
     endless = experiment(total_steps=10_000_000, checkpoint=checkpoints)
@@ -225,7 +192,7 @@ def test_signals_end_a_run_with_a_checkpoint(tmp_path: Path, number: signal.Sign
     longer = experiment(total_steps=result.num_steps + 100, checkpoint=checkpoints)
     train(longer, tmp_path, resume=True)
     train(longer, tmp_path / "whole")
-    assert weights(tmp_path).equal(weights(tmp_path / "whole"))
+    assert learned(tmp_path).equal(learned(tmp_path / "whole"))
 
 
 def test_due_counts_periods_and_is_aligned_to_their_multiples() -> None:

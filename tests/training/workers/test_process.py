@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -45,28 +44,13 @@ AGENT_THAT_HARDLY_LEARNS = {"kind": "ppo", "num_steps": 32, "learning_rate": 1e-
 
 @pytest.mark.parametrize(("agent", "backbone"), [("ppo", "lstm"), ("dqn", "mlp")])
 def test_a_run_cut_at_a_checkpoint_goes_on_to_the_bit(
-    tmp_path: Path, experiment, learned, monkeypatch: pytest.MonkeyPatch, agent: str, backbone: str
+    tmp_path: Path, experiment, learned, dying_at_the_third_save, agent: str, backbone: str
 ) -> None:
     """It dies with local workers after its second checkpoint and goes on with processes; DQN within a request."""
     settings = {"total_steps": 500, "checkpoint": {"period": 150}}
     train(experiment(agent, backbone, LOCAL, **settings), tmp_path / "whole")
-
-    class Killed(BaseException):
-        pass
-
-    saves: list[Path] = []
-    save = checkpoint.save
-
-    def dying(path: Path, state: dict[str, Any]) -> None:
-        if len(saves) == 2:
-            raise Killed
-        saves.append(path)
-        save(path, state)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(checkpoint, "save", dying)
-        with pytest.raises(Killed):
-            train(experiment(agent, backbone, LOCAL, **settings), tmp_path / "cut")
+    with dying_at_the_third_save():
+        train(experiment(agent, backbone, LOCAL, **settings), tmp_path / "cut")
     saved = checkpoint.load(tmp_path / "cut" / "checkpoints" / "last.safetensors")
     assert (saved["collector"]["rollout"] is None) == (agent == "ppo")
     train(experiment(agent, backbone, PROCESS, **settings), tmp_path / "cut", resume=True)

@@ -21,19 +21,6 @@ ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.cluster  # one cluster serves them all
 
 LOCAL, RAY = {"kind": "local", "num": 2}, {"kind": "ray", "num": 2}
-DQN = {
-    "kind": "dqn",
-    "learning_rate": 2.3e-3,
-    "batch_size": 64,
-    "buffer_size": 20_000,
-    "learning_starts": 1_000,
-    "train_period": 128,
-    "gradient_steps": 64,
-    "target_period": 10,
-    "exploration_fraction": 0.2,
-    "final_epsilon": 0.04,
-}
-PPO = {"kind": "ppo", "learning_rate": 1e-3, "num_steps": 32, "num_epochs": 4, "batch_size": 64, "gamma": 0.98}
 
 
 def node_settings() -> dict[str, Any]:
@@ -88,9 +75,9 @@ def test_actors_give_what_local_workers_give(
     assert learned(tmp_path / "local").equal(learned(tmp_path / "ray"))
 
 
-@pytest.mark.parametrize("agent", [PPO, DQN], ids=["ppo", "dqn"])
+@pytest.mark.parametrize("agent", ["learning ppo", "learning dqn"])
 def test_a_run_survives_killed_stopped_and_raising_actors_and_a_lost_node(
-    tmp_path: Path, experiment, chaos, curve, logged, cluster, node, workers_of_mine, capsys, agent: dict[str, Any]
+    tmp_path: Path, experiment, chaos, curve, logged, cluster, node, workers_of_mine, capsys, agent: str
 ) -> None:
     """One node with a worker goes while the run is under way; the other has room for its successor."""
     workers = RAY | {"address": cluster.address, "hang_seconds": 8.0, "backoff_seconds": 0.1}
