@@ -88,3 +88,7 @@ class Network(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             features, state = self.backbone(obs, state)
         return self.head(features, length, generator), state
+
+    def compile_backbone(self) -> None:
+        """From now on the backbone runs compiled."""
+        self.backbone.compile(dynamic=False)

@@ -30,7 +30,7 @@ def make_network(experiment: SupervisedExperiment, task: Task, device: torch.dev
     torch.set_num_threads(1)  # initial weights are the same with any number of cores
     with initialisation(np.random.SeedSequence(experiment.seed, spawn_key=(INITIAL,))):
         backbone = make_backbone(experiment.backbone, task.space)
-        network = Network(backbone, task.make_head(backbone.out_features), experiment.freeze_backbone)
+        network = task.make_network(backbone, experiment.freeze_backbone)
         with torch.no_grad():
             task.prepare(network)
     if experiment.freeze_backbone:
@@ -78,7 +78,7 @@ def compile_backbone(network: Network, device: torch.device) -> None:
     if not has_compiler(device):
         needed = "a C++ compiler (g++ or clang++)" if device.type == "cpu" else "Triton and a GPU of CUDA"
         raise SettingError(f"fit.compile: true needs {needed}, and there is none; set it to false")
-    network.backbone.compile(dynamic=False)
+    network.compile_backbone()
 
 
 __all__ = ["INITIAL", "compile_backbone", "load_checkpoint", "make_network", "restore_network"]

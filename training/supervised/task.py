@@ -17,7 +17,7 @@ from gymnasium import Space
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from triathlon.networks.backbone import State
+from triathlon.networks.backbone import Backbone, State
 from triathlon.training.supervised.examples import Batch, Dataset, Splits
 from triathlon.training.supervised.heads import Network
 
@@ -64,9 +64,17 @@ class Task(ABC):
         assert self.data is not None, "this task was made from facts"
         return self.data
 
-    @abstractmethod
     def make_head(self, in_features: int) -> nn.Module:
         """What stands on the backbone: `head(features [T, B, D], length, generator)`."""
+        raise NotImplementedError(f"{type(self).__name__} must define make_head(in_features), or make_network")
+
+    def make_network(self, backbone: Backbone, frozen: bool) -> Network:
+        """The backbone and this task's head; a task whose head reads more than features makes its own kind.
+
+        Raises:
+            SettingError: the backbone does not give what the head reads.
+        """
+        return Network(backbone, self.make_head(backbone.out_features), frozen)
 
     def prepare(self, network: Network) -> None:  # noqa: B027 (most tasks want no change)
         """Change the initial weights where this task knows better ones; as they are, unless it does."""
