@@ -45,8 +45,6 @@ class CNNConfig(BackboneConfig):
 class CNN(PictureBackbone):
     """Convolutions with ReLU, then one layer. Time and batch are folded together.
 
-    A picture of one line (a signal) is convolved along the line: kernels and strides are 1 across it.
-
     Raises:
         SettingError: the space holds no pictures, the picture is too small for the convolutions, or `channels`,
             `kernel_sizes` and `strides` differ in length.

@@ -13,8 +13,11 @@ _KINDS = {
     "xor": f"{_ROOM}.xor:Xor",
     "image_classification": f"{_ROOM}.image_classification:ImageClassification",
     "text_classification": f"{_ROOM}.text_classification:TextClassification",
+    "sequence_classification": f"{_ROOM}.sequence_classification:SequenceClassification",
+    "speech_classification": f"{_ROOM}.speech_classification:SpeechClassification",
     "text_generation": f"{_ROOM}.text_generation:TextGeneration",
     "autoencoder": f"{_ROOM}.autoencoder:Autoencoder",
+    "behaviour_cloning": f"{_ROOM}.behaviour_cloning:BehaviourCloning",
 }
 
 
