@@ -106,7 +106,6 @@ class ActorCriticPolicy(NetworkPolicy):
     ) -> None:
         super().__init__(network, generator, cuda_graphs)
         self._action_space = action_space
-        self._start = getattr(action_space, "start", None)  # Discrete and MultiDiscrete may count from elsewhere than 0
 
     def initial_state(self, batch_size: int) -> State:
         return self.network.initial_state(batch_size)
@@ -143,10 +142,13 @@ class ActorCriticPolicy(NetworkPolicy):
         return distribution.log_probs.exp()[0], value[0]
 
     def env_action(self, action: np.ndarray) -> np.ndarray:
-        space = self._action_space
-        played: np.ndarray
-        if isinstance(space, gym.spaces.Box):  # the Gaussian is unbounded; the environment's box is not
-            played = np.clip(action, space.low, space.high)
-        else:
-            played = action.astype(space.dtype) if self._start is None else action + self._start
-        return played
+        return as_played(action, self._action_space)
+
+
+def as_played(action: np.ndarray, space: gym.Space[Any]) -> np.ndarray:
+    """Actions `[B, ...]` of a policy head's distribution as an environment of this action space wants them."""
+    if isinstance(space, gym.spaces.Box):  # the Gaussian is unbounded; the environment's box is not
+        return np.clip(action, space.low, space.high)
+    start = getattr(space, "start", None)  # Discrete and MultiDiscrete may count from elsewhere than 0
+    played: np.ndarray = action.astype(space.dtype) if start is None else action + start
+    return played

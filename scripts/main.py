@@ -12,6 +12,7 @@ COMMANDS = {
     "train": "train an agent: triathlon train CONFIG [--key value …]",
     "supervised": "learn from examples, such as pictures or texts: triathlon supervised CONFIG [--key value …]",
     "predict": "say what a supervised run makes of your own files: triathlon predict RUN FILE…",
+    "record": "write down what an agent sees and does, to be learned from: triathlon record RUN --out FOLDER",
     "evaluate": "score a trained agent: triathlon evaluate RUN",
     "doctor": "say what limits the speed of a configuration here: triathlon doctor CONFIG [--key value …]",
     "plot": "draw the learning curves of runs: triathlon plot RUN… [--out curves.png]",
