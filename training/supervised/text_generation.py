@@ -1,9 +1,8 @@
-"""What comes next in a text, character by character. T rows in time, B columns, V characters, n tokens."""
+"""What comes next in a text, piece by piece. T rows in time, B columns, V pieces (characters, or learned), n tokens."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,11 +21,11 @@ from triathlon.training.errors import RunError
 from triathlon.training.supervised.examples import Batch, Dataset, Splits
 from triathlon.training.supervised.heads import Network, RowHead
 from triathlon.training.supervised.losses import cross_entropy
+from triathlon.training.supervised.pieces import PieceKind, Pieces, check_vocabulary, learn_pieces
 from triathlon.training.supervised.stream import Stream
 from triathlon.training.supervised.task import Evaluation, Task, TaskConfig
 from triathlon.training.supervised.text_sources import read_long_text, read_text
 
-UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # token 0
 SHARES = (0.8, 0.1, 0.1)  # of the text, in its order: learned from, choosing, testing
 
 
@@ -34,18 +33,26 @@ SHARES = (0.8, 0.1, 0.1)  # of the text, in its order: learned from, choosing, t
 class TextGenerationConfig(TaskConfig):
     """Settings of text generation."""
 
-    kind: Annotated[str, "what comes next in a text, character by character"] = "text_generation"
+    kind: Annotated[str, "what comes next in a text"] = "text_generation"
     source: Annotated[str, MinLen(1), "plays (Shakespeare's), a text file, or a folder of them"] = "plays"
-    num_rows: Annotated[int, Gt(0), "characters that gradients flow through; the memory reaches further back"] = 128
+    tokens: PieceKind = "characters"
+    vocabulary_size: Annotated[int | None, Gt(1), "with tokens: bpe, how many pieces there are; null: 2,000"] = None
+    num_rows: Annotated[int, Gt(0), "tokens that gradients flow through; the memory reaches further back"] = 128
     dropout: Annotated[float, Ge(0), Lt(1), "share of the features that the head does not see while it learns"] = 0.0
     temperature: Annotated[float, Ge(0), "of what is written: 1 as likely as learned, 0 always the likeliest"] = 0.8
-    top_k: Annotated[int | None, Gt(0), "write only characters that are among the k likeliest; null: any"] = None
-    length: Annotated[int, Gt(0), "characters that are written"] = 500
+    top_k: Annotated[int | None, Gt(0), "write only tokens that are among the k likeliest; null: any"] = None
+    length: Annotated[int, Gt(0), "tokens that are written"] = 500
     sample_seed: Annotated[int, Ge(0), "random numbers of what is written descend from it"] = 0
+
+    def __post_init__(self) -> None:
+        check_vocabulary(self.tokens, self.vocabulary_size)
 
 
 class TextGeneration(Task):
-    """A text is a sequence of `Discrete` observations, one a character. `facts["characters"]` are those it knows."""
+    """A text is a sequence of `Discrete` observations, one a token. The facts are those of `learn_pieces`.
+
+    The loss is in nats a character, whatever the tokens are, so that all networks on a text can be compared.
+    """
 
     Config = TextGenerationConfig
     metric = "loss"
@@ -54,33 +61,27 @@ class TextGeneration(Task):
 
     def __init__(self, config: TextGenerationConfig, facts: dict[str, Any] | None = None) -> None:
         self.config, self.data = config, None
-        pieces: list[str] = []
+        tokens: list[NDArray[np.int32]] = []
         if facts is None:
             text = read_long_text(config.source)
             edges = [round(len(text) * share) for share in np.cumsum((0.0, *SHARES))]
-            pieces = [text[a:b] for a, b in pairwise(edges)]
-            if min(map(len, pieces)) <= config.num_rows:
+            parts = [text[a:b] for a, b in pairwise(edges)]
+            facts = learn_pieces(config.tokens, parts[:1], config.vocabulary_size)
+            pieces = Pieces(facts)
+            tokens = [np.array(pieces.numbers(part), np.int32) for part in parts]
+            if min(map(len, tokens)) <= config.num_rows:
                 raise RunError(
-                    f"task.source: {config.source} has {len(text):,} characters; a tenth of them must be more than "
-                    f"task.num_rows ({config.num_rows})"
+                    f"task.source: {config.source} has {len(text):,} characters; a tenth of them must be more tokens "
+                    f"than task.num_rows ({config.num_rows})"
                 )
-            facts = {"characters": "".join(sorted(Counter(pieces[0])))}
         self.facts = facts
-        self._number = {character: i for i, character in enumerate(facts["characters"], start=1)}
-        self.space = spaces.Discrete(len(self._number) + 1)
-        if pieces:
-            self.data = Splits(*(Stream(self.numbers(piece), config.num_rows) for piece in pieces))
-
-    def numbers(self, text: str) -> NDArray[np.int32]:
-        """The tokens `[n]` of a text; 0 for a character that was not learned."""
-        return np.array([self._number.get(character, 0) for character in text], np.int32)
-
-    def text(self, tokens: Sequence[int]) -> str:
-        """The inverse of `numbers`."""
-        return "".join((UNKNOWN + self.facts["characters"])[token] for token in tokens)
+        self.pieces = Pieces(facts)
+        self.space = spaces.Discrete(len(self.pieces))
+        if tokens:
+            self.data = Splits(*(Stream(part, config.num_rows) for part in tokens))
 
     def make_head(self, in_features: int) -> RowHead:
-        return RowHead(in_features, len(self._number) + 1, self.config.dropout)
+        return RowHead(in_features, len(self.pieces), self.config.dropout)
 
     def loss(
         self, network: Network, batch: Batch, state: State | None, generator: torch.Generator | None
@@ -91,15 +92,17 @@ class TextGeneration(Task):
     def evaluate(self, network: Network, dataset: Dataset, batch_size: int, device: torch.device) -> Evaluation:
         state: State | None = None
         nats = hits = torch.zeros((), device=device)
-        num = 0
+        lengths = torch.from_numpy(self.pieces.lengths)
+        num_tokens = num_characters = 0
         for batch in dataset.in_order(batch_size):
+            num_tokens += batch.target.numel()
+            num_characters += int(lengths[batch.target].sum())
             batch = batch.to(device)
             logits, state = network(batch.obs, state)
             nats = nats + cross_entropy(logits, batch.target) * batch.target.numel()
             hits = hits + (logits.argmax(-1) == batch.target).sum()
-            num += batch.target.numel()
-        loss = float(nats) / num
-        metrics = {"loss": loss, "bits_per_character": loss / math.log(2), "accuracy": float(hits) / num}
+        loss = float(nats) / num_characters
+        metrics = {"loss": loss, "bits_per_character": loss / math.log(2), "accuracy": float(hits) / num_tokens}
         return Evaluation(metrics, texts={"sample": f"```text\n{self.write(network, '', device)}\n```"})
 
     def predict(self, network: Network, files: Sequence[Path], device: torch.device) -> Iterator[str]:
@@ -109,11 +112,11 @@ class TextGeneration(Task):
             yield start + self.write(network, start, device)
 
     def write(self, network: Network, start: str, device: torch.device) -> str:
-        """`length` characters that go on from `start` (from a line break if it is empty)."""
+        """`length` tokens that go on from `start` (from a line break if it is empty)."""
         config = self.config
         generator = torch.Generator(device).manual_seed(config.sample_seed)
-        tokens = torch.from_numpy(self.numbers(start or "\n")).to(device)
-        return self.text(generate(network, tokens, config.length, config.temperature, config.top_k, generator))
+        tokens = torch.tensor(self.pieces.numbers(start or "\n"), device=device)
+        return self.pieces.text(generate(network, tokens, config.length, config.temperature, config.top_k, generator))
 
 
 def generate(

@@ -16,8 +16,9 @@ from triathlon.training import checkpoint
 from triathlon.training.errors import RunError
 from triathlon.training.supervised.config import SupervisedExperiment, from_mapping
 from triathlon.training.supervised.fit import Fit, fit
+from triathlon.training.supervised.pieces import UNKNOWN
 from triathlon.training.supervised.stream import Stream
-from triathlon.training.supervised.text_generation import UNKNOWN, TextGeneration, draw, generate
+from triathlon.training.supervised.text_generation import TextGeneration, draw, generate
 from triathlon.training.supervised.text_sources import read_long_text, read_texts
 from triathlon.training.supervised.words import Vocabulary, pad, split_words
 
@@ -155,7 +156,7 @@ def test_a_character_that_was_not_learned_has_a_sign_of_its_own(tmp_path: Path) 
     run = Fit(writer(book(tmp_path), LANGUAGE_MODELS["gru"]), tmp_path / "run")
     run.close()
     assert isinstance(run.task, TextGeneration)
-    assert run.task.text(run.task.numbers("cat Ж").tolist()) == f"cat {UNKNOWN}"
+    assert run.task.pieces.text(run.task.pieces.numbers("cat Ж")) == f"cat {UNKNOWN}"
 
 
 # --- labelled texts ---------------------------------------------------------------------------------------------------
@@ -242,7 +243,9 @@ def test_a_source_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"t\.txt cannot be read as a text"):
         read_long_text(str(tmp_path))
     (tmp_path / "t.txt").write_text("the cat sat on the mat.\n")
-    with pytest.raises(RunError, match=r"has 24 characters; a tenth of them must be more than task\.num_rows \(128\)"):
+    with pytest.raises(
+        RunError, match=r"has 24 characters; a tenth of them must be more tokens than task\.num_rows \(128\)"
+    ):
         TextGeneration(TextGeneration.Config(source=str(tmp_path)))
 
 
