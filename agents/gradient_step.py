@@ -68,6 +68,8 @@ class GradientStep:
         self._network, self._loss, self._ranks = network, loss, ranks
         self._mean, self._square = torch.zeros_like(self.flat.data), torch.zeros_like(self.flat.data)
         self._num_steps = 0
+        self._rates: Tensor | None = None  # [P]: multiplies the learning rate of each number
+        self._frozen: frozenset[str] = frozenset()
         # Filled, not sent: a number travels to a GPU with the kernel that writes it, and nobody waits.
         self._scales = torch.zeros(2, device=self.flat.data.device)
         self._run: Callable[..., tuple[Tensor, Tensor]] = self._eager_step
@@ -96,6 +98,16 @@ class GradientStep:
             self.compiles = True
         if cuda_graphs and not draws_or_remembers:
             self._run, self._add, self._finish = CudaGraph(self._run), CudaGraph(self._add), CudaGraph(self._finish)
+
+    def scale_rate(self, part: nn.Module, scale: float) -> None:
+        """From the first step on, move a part of the network at `scale` times the learning rate; 0: not at all."""
+        ours = {id(parameter) for parameter in part.parameters()}
+        chosen = {name: id(parameter) in ours for name, parameter in self._network.named_parameters()}
+        rates = self.flat.pieces(torch.ones_like(self.flat.data) if self._rates is None else self._rates)
+        self._rates = self.flat.joined({name: rate * (scale if chosen[name] else 1.0) for name, rate in rates.items()})
+        if scale == 0.0:
+            part.requires_grad_(False)
+            self._frozen |= {name for name, is_chosen in chosen.items() if is_chosen}
 
     def __call__(self, *batch: Any) -> tuple[Tensor, Tensor]:
         """One step on a minibatch; returns the numbers that the loss reports and the gradient's norm, unclipped."""
@@ -164,13 +176,17 @@ class GradientStep:
     def _gradient(self, data: Tensor, *batch: Any) -> tuple[Tensor, Tensor]:
         """The numbers of a batch and its gradient `[P]`, as one function of the parameters `data [P]`."""
 
+        learned = self.flat.pieces(data)
+        frozen = {name: learned.pop(name) for name in self._frozen}
+
         def loss(parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
             def network(*inputs: Any) -> Any:
-                return torch.func.functional_call(self._network, parameters, inputs)
+                return torch.func.functional_call(self._network, parameters | frozen, inputs)
 
             return self._loss(network, *batch)
 
-        gradients, (_, numbers) = torch.func.grad_and_value(loss, has_aux=True)(self.flat.pieces(data))
+        gradients, (_, numbers) = torch.func.grad_and_value(loss, has_aux=True)(learned)
+        gradients |= {name: torch.zeros_like(parameter) for name, parameter in frozen.items()}
         return numbers, self.flat.joined(gradients)
 
     def _move(self, scales: Tensor, data: Tensor, mean: Tensor, square: Tensor, grad: Tensor) -> Tensor:
@@ -180,7 +196,8 @@ class GradientStep:
         mean.lerp_(grad, 1.0 - BETA1)
         square.mul_(BETA2).addcmul_(grad, grad, value=1.0 - BETA2)
         root = square.sqrt().mul_(scales[1]).add_(self.eps)
-        data.sub_(root.reciprocal_().mul_(mean).mul_(scales[0]))
+        move = root.reciprocal_().mul_(mean).mul_(scales[0])
+        data.sub_(move if self._rates is None else move.mul_(self._rates))
         return norm
 
     def state_dict(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from triathlon.agents.registry import AgentConfig
 from triathlon.envs.errors import EnvError
 from triathlon.envs.make import EnvConfig
 from triathlon.networks import registry as networks
+from triathlon.networks.errors import SettingError
 from triathlon.networks.registry import BackboneConfig
 from triathlon.training import schema, yaml_text
 from triathlon.training.board.self_play_config import SelfPlayConfig, judged
@@ -74,6 +75,11 @@ class Experiment:
     engine: Annotated[
         Literal["native", "rllib", "sb3"], "what trains: this project, RLlib or Stable-Baselines3, on the same networks"
     ] = "native"
+    init_from: Annotated[str | None, MinLen(1), "a run (of an agent or a task) whose backbone is started from"] = None
+    init_partly: Annotated[bool, "with init_from: take the weights that fit and leave those that do not"] = False
+    init_head: Annotated[bool, "with init_from: take the policy head too, where it has the same shape"] = True
+    freeze_backbone: Annotated[bool, "only the heads learn"] = False
+    backbone_scale: Annotated[float, Gt(0), "multiplies the learning rate of the backbone, not of the heads"] = 1.0
     seed: Annotated[int, Ge(0), "all random numbers of the run descend from it"] = 1
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], "where the networks live; auto: a GPU if there is one"] = (
         "auto"
@@ -93,6 +99,7 @@ class Experiment:
     logging: LoggingConfig = field(default_factory=LoggingConfig)
 
     def __post_init__(self) -> None:
+        self._check_start()
         object.__setattr__(self, "env", self.workers.all_envs(self.env))
         for setting in ("pool_share", "search_share"):
             if self.workers.num and (share := getattr(self.self_play, setting, 0.0)):
@@ -114,6 +121,16 @@ class Experiment:
 
         if self.self_play is not None and self.self_play.search_share:
             self._check_search(self.self_play.search_share)
+
+    def _check_start(self) -> None:
+        if self.init_from is None:
+            for setting, default in (("init_partly", False), ("init_head", True)):
+                if getattr(self, setting) != default:
+                    raise SettingError(
+                        f"{setting} is {not default}, but nothing reads it without init_from; leave it out"
+                    )
+        if self.freeze_backbone and self.backbone_scale != 1.0:
+            raise SettingError("backbone_scale is not read with freeze_backbone: true; leave one of them out")
 
     def _check_search(self, share: float) -> None:
         agent = self.agent

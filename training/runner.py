@@ -34,6 +34,7 @@ from triathlon.training.memory import announce_replay
 from triathlon.training.periods import Periods
 from triathlon.training.progress import Progress
 from triathlon.training.restoring import load_checkpoint, refuse_other_num_envs, restore_learner
+from triathlon.training.start_agent import start_agent
 from triathlon.training.stopping import stoppable
 from triathlon.training.stopwatch import REST, shares
 from triathlon.training.task import make_task
@@ -71,6 +72,8 @@ class Run:
         announce_replay(self.learner, self.task)
         self.sides = make_sides(experiment, self.envs, self.learner.policy)
         self._progress: Progress | None = None
+        for taken in start_agent(self.learner, experiment, resume):
+            self._say(str(taken))
         self.collector = make_collector(
             self._mine, self.envs, self.learner, self._next_env_seed(), self.sides.advise, self._say
         )

@@ -19,6 +19,7 @@ from triathlon.training.config import Experiment
 from triathlon.training.errors import RunError
 from triathlon.training.machine import allow_tf32, pick_device, set_threads, start_with_one_thread
 from triathlon.training.restoring import load_checkpoint, restore_learner
+from triathlon.training.start_agent import start_agent
 from triathlon.training.stopping import stoppable
 from triathlon.training.task import make_task
 from triathlon.training.workers.make import make_collector, make_run_envs
@@ -62,6 +63,7 @@ def follow(experiment: Experiment, ranks: Ranks, resumed: Path | None = None) ->
         task = make_task(mine, envs[0], device, learner_seed, ranks)
         learner = make_learner(experiment.agent, experiment.backbone, task)
         set_threads(experiment.num_threads, learner.policy, task)
+        start_agent(learner, experiment, resumed is not None)
         num_steps = 0
         if resumed is not None:
             path = resumed / "checkpoints" / "last.safetensors"

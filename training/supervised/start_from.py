@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from triathlon.networks.backbone import Backbone
 from triathlon.training import checkpoint
@@ -21,14 +21,20 @@ class Taken:
     """Which weights were taken over, by name."""
 
     path: Path
+    what: str = "Backbone"
     matched: list[str] = field(default_factory=list)
     other_shape: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
 
+    @property
+    def differs(self) -> bool:
+        """Whether anything has no counterpart of its shape."""
+        return bool(self.other_shape or self.missing or self.unused)
+
     def __str__(self) -> str:
         """What matched and what did not, a line each."""
-        lines = [f"Backbone from {self.path}: {len(self.matched)} weights taken over"]
+        lines = [f"{self.what} from {self.path}: {len(self.matched)} weights taken over"]
         for what, names in (
             ("another shape there, left as they were", self.other_shape),
             ("not there, left as they were", self.missing),
@@ -37,6 +43,42 @@ class Taken:
             if names:
                 lines.append(f"  {what}: {', '.join(names)}")
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The weights `{name: tensor}` of a run's network, and the checkpoint they are from."""
+
+    path: Path
+    weights: dict[str, Tensor]
+
+    def part(self, *prefixes: str) -> dict[str, Tensor]:
+        """The weights below the first of these prefixes that has any, by their names there."""
+        for prefix in prefixes:
+            found = {name.removeprefix(prefix): w for name, w in self.weights.items() if name.startswith(prefix)}
+            if found:
+                return found
+        return {}
+
+    def backbone(self, *first: str) -> dict[str, Tensor]:
+        """The weights of the backbone (of several that below the prefix `first`); raises RunError if there are none."""
+        found = self.part(*first, *PREFIXES)
+        if not found:
+            raise RunError(f"init_from: {self.path} holds no backbone with weights")
+        return found
+
+
+def open_source(run: str | Path) -> Source:
+    """The network of a run folder (its best checkpoint, if there is one) or of a checkpoint file.
+
+    Raises:
+        RunError: there is no such run or checkpoint.
+    """
+    path = Path(run)
+    if path.suffix != ".safetensors":
+        path = open_run(run).checkpoint()
+    state = checkpoint.load(path)
+    return Source(path, state.get("learner", state).get("network", {}))
 
 
 def take_backbone(backbone: Backbone, run: str | Path, partly: bool = False) -> Taken:
@@ -48,11 +90,27 @@ def take_backbone(backbone: Backbone, run: str | Path, partly: bool = False) -> 
     Raises:
         RunError: no such run or checkpoint, no backbone in it, or weights differ in name or shape (`partly`: all do).
     """
-    path = Path(run)
-    if path.suffix != ".safetensors":
-        path = open_run(run).checkpoint()
-    theirs, ours = _backbone_of(path), backbone.state_dict()
-    taken = Taken(path)
+    source = open_source(run)
+    return take(backbone, source.backbone(), source.path, partly)
+
+
+def take(module: nn.Module, theirs: dict[str, Tensor], path: Path, partly: bool, what: str = "Backbone") -> Taken:
+    """Give a part of a network the weights `theirs`, which are from `path`; errors as in `take_backbone`."""
+    taken = compared(module, theirs, path, what)
+    if not taken.matched or (taken.differs and not partly):
+        hint = "" if partly else "; choose the same backbone settings, or take what fits with init_partly: true"
+        shown = "; ".join(str(taken).splitlines()[1:])
+        raise RunError(f"init_from: the {what.lower()} in {path} is not the one here: {shown.strip()}{hint}")
+    ours = module.state_dict()
+    with torch.no_grad():
+        for name in taken.matched:
+            ours[name].copy_(theirs[name])
+    return taken
+
+
+def compared(module: nn.Module, theirs: dict[str, Tensor], path: Path, what: str) -> Taken:
+    """Which of these weights have a place in `module`; nothing is changed."""
+    ours, taken = module.state_dict(), Taken(path, what)
     for name, weight in ours.items():
         if name not in theirs:
             taken.missing.append(name)
@@ -61,29 +119,11 @@ def take_backbone(backbone: Backbone, run: str | Path, partly: bool = False) -> 
         else:
             taken.matched.append(name)
     taken.unused = [name for name in theirs if name not in ours]
-    differ = taken.other_shape + taken.missing + taken.unused
-    if not taken.matched or (differ and not partly):
-        hint = "" if partly else "; choose the same backbone settings, or take what fits with init_partly: true"
-        shown = "; ".join(str(taken).splitlines()[1:])
-        raise RunError(f"init_from: the backbone in {path} is not the one here: {shown.strip()}{hint}")
-    with torch.no_grad():
-        for name in taken.matched:
-            ours[name].copy_(theirs[name])
     return taken
-
-
-def _backbone_of(path: Path) -> dict[str, Tensor]:
-    state = checkpoint.load(path)
-    weights = state.get("learner", state).get("network", {})
-    for prefix in PREFIXES:
-        found = {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
-        if found:
-            return found
-    raise RunError(f"init_from: {path} holds no backbone with weights")
 
 
 def _sides(weight: Tensor) -> str:
     return " x ".join(map(str, weight.shape)) or "a number"
 
 
-__all__ = ["Taken", "take_backbone"]
+__all__ = ["Source", "Taken", "compared", "open_source", "take", "take_backbone"]
