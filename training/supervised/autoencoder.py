@@ -18,7 +18,7 @@ from torch import Tensor
 from triathlon.networks.backbone import State
 from triathlon.networks.errors import nearest
 from triathlon.training.errors import RunError
-from triathlon.training.supervised.decoder import Decoder
+from triathlon.training.supervised.decoder import AutoencoderHead, Decoder, num_channels, to_bytes, to_planes
 from triathlon.training.supervised.drawing import sheet
 from triathlon.training.supervised.examples import Batch, Dataset, Examples, Splits
 from triathlon.training.supervised.heads import Network
@@ -75,58 +75,58 @@ class Autoencoder(Task):
         return pictures[0][keep], pictures[1][keep]
 
     def make_head(self, in_features: int) -> Decoder:
-        config, (height, width) = self.config, self.facts["shape"][:2]
-        channels = self.facts["shape"][2] if len(self.facts["shape"]) == 3 else 1
-        return Decoder(in_features, config.code_size, channels, height, width, config.decoder_channels)
+        return AutoencoderHead(in_features, self.config.code_size, *self.picture_settings())
+
+    def picture_settings(self) -> tuple[int, int, int, int]:
+        """Channels, height and width of a picture, and the channels inside the decoder."""
+        height, width = self.facts["shape"][:2]
+        return num_channels(self.facts["shape"]), height, width, self.config.decoder_channels
 
     def loss(
         self, network: Network, batch: Batch, state: State | None, generator: torch.Generator | None
     ) -> tuple[Tensor, State]:
         made, state = network(batch.obs, state, None, generator)
-        return (made - self._wanted(batch.obs)).square().mean(), state
+        return (made - to_planes(batch.obs)).square().mean(), state
 
     def evaluate(self, network: Network, dataset: Dataset, batch_size: int, device: torch.device) -> Evaluation:
         errors, targets = [], []
         shown: list[NDArray[Any]] = []
         for batch in dataset.in_order(batch_size):
             made = network(batch.obs.to(device))[0].cpu()
-            wanted = self._wanted(batch.obs)
+            wanted = to_planes(batch.obs)
             errors.append((made - wanted).square().flatten(1).mean(1))
             targets.append(batch.target)
             if not shown:
-                shown = [*self._pictures(wanted[:NUM_SHOWN]), *self._pictures(made[:NUM_SHOWN])]
+                shown = [*to_bytes(wanted[:NUM_SHOWN]), *to_bytes(made[:NUM_SHOWN])]
         error, target = torch.cat(errors).numpy(), torch.cat(targets).numpy()
-        held_out, metrics = self.config.held_out, {}
-        unknown = np.zeros(len(target), bool) if held_out is None else target == self.facts["classes"].index(held_out)
-        metrics["loss"] = float(error[~unknown].mean())
+        unknown = self.unknown(target)
+        metrics = {"loss": float(error[~unknown].mean())}
         if unknown.any():
             metrics |= {"loss_held_out": float(error[unknown].mean()), "auroc": auroc(error, unknown)}
         return Evaluation(metrics, {"reconstructions": sheet(shown, len(shown) // 2)})
+
+    def unknown(self, target: NDArray[Any]) -> NDArray[np.bool_]:
+        """`[N]`: which examples are of the class that is held out."""
+        held_out = self.config.held_out
+        return np.zeros(len(target), bool) if held_out is None else target == self.facts["classes"].index(held_out)
 
     def predict(self, network: Network, files: Sequence[Path], device: torch.device) -> Iterator[str]:
         """Pictures; what is made of each is written beside it."""
         shape = self.facts["shape"]
         for file in files:
             picture = read_picture(file, (shape[0], shape[1]), is_grey=len(shape) == 2)
-            obs = torch.from_numpy(picture)[None, None].to(device)
-            made = network(obs)[0]
-            error = float((made - self._wanted(obs)).square().mean())
+            made, words = self.make_again(network, torch.from_numpy(picture)[None, None].to(device))
             out = file.with_name(f"{file.stem}.made-again.png")
             try:
-                Image.fromarray(self._pictures(made.cpu())[0].squeeze()).save(out)
+                Image.fromarray(to_bytes(made)[0].squeeze()).save(out)
             except OSError as problem:
                 raise RunError(f"{out} cannot be written: {problem.strerror or problem}") from problem
-            yield f"{file}: mean squared error {error:.4f}, made again in {out}"
+            yield f"{file}: {words}, made again in {out}"
 
-    def _wanted(self, obs: Tensor) -> Tensor:
-        """`obs [1, B, H, W(, C)]` of bytes as `[B, C, H, W]` from 0 to 1."""
-        pictures = obs[0].float() / 255
-        return pictures.unsqueeze(1) if pictures.dim() == 3 else pictures.movedim(-1, 1)
-
-    def _pictures(self, values: Tensor) -> NDArray[np.uint8]:
-        """`[N, C, H, W]` from 0 to 1 as bytes `[N, H, W, C]`."""
-        pictures: NDArray[np.uint8] = (values.movedim(1, -1) * 255).round().to(torch.uint8).numpy()
-        return pictures
+    def make_again(self, network: Network, obs: Tensor) -> tuple[Tensor, str]:
+        """What the network makes of `obs [1, 1, H, W(, C)]`: a picture `[1, C, H, W]`, and how near it is in words."""
+        made: Tensor = network(obs)[0]  # type: ignore[assignment]
+        return made, f"mean squared error {float((made - to_planes(obs)).square().mean()):.4f}"
 
 
 __all__ = ["Autoencoder", "AutoencoderConfig"]

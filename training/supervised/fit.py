@@ -159,6 +159,8 @@ class Fit:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.num_steps += 1
+        with torch.no_grad():
+            task.after_step(network, self.num_steps)
         self._num_logged += 1
 
     def _batches_of(self, epoch: int) -> list[Indices]:

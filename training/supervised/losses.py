@@ -1,4 +1,4 @@
-"""Losses and measures as pure functions. N examples, K classes, `...` any leading axes."""
+"""Losses and measures as pure functions. N examples, K classes, Z numbers of a code, `...` any leading axes."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ def cross_entropy(
         keep = valid.reshape(-1)
         logits, target = logits[keep], target[keep]
     return F.cross_entropy(logits, target, weights, label_smoothing=smoothing)
+
+
+def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """`[N]`: KL(N(mean, variance) || N(0, 1)) in nats, from `[N, Z]` (Kingma & Welling 2014, appendix B)."""
+    return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(-1)
 
 
 def balancing_weights(target: NDArray[Any], num_classes: int) -> Tensor:

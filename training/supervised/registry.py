@@ -12,11 +12,15 @@ _ROOM = "triathlon.training.supervised"
 _KINDS = {
     "xor": f"{_ROOM}.xor:Xor",
     "image_classification": f"{_ROOM}.image_classification:ImageClassification",
+    "segmentation": f"{_ROOM}.segmentation:Segmentation",
+    "detection": f"{_ROOM}.detection:Detection",
     "text_classification": f"{_ROOM}.text_classification:TextClassification",
     "sequence_classification": f"{_ROOM}.sequence_classification:SequenceClassification",
     "speech_classification": f"{_ROOM}.speech_classification:SpeechClassification",
+    "speech_recognition": f"{_ROOM}.speech_recognition:SpeechRecognition",
     "text_generation": f"{_ROOM}.text_generation:TextGeneration",
     "autoencoder": f"{_ROOM}.autoencoder:Autoencoder",
+    "vae": f"{_ROOM}.variational_autoencoder:VariationalAutoencoder",
     "behaviour_cloning": f"{_ROOM}.behaviour_cloning:BehaviourCloning",
 }
 

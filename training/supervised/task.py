@@ -85,6 +85,12 @@ class Task(ABC):
     ) -> tuple[Tensor, State]:
         """The mean loss of a batch, and the memory after it."""
 
+    def after_step(self, network: Network, num_steps: int) -> None:  # noqa: B027 (most tasks keep nothing)
+        """Called without gradients after each step, `num_steps` in all so far.
+
+        What a task keeps of its steps belongs into buffers of its head, which are saved and restored with the weights.
+        """
+
     @abstractmethod
     def evaluate(self, network: Network, dataset: Dataset, batch_size: int, device: torch.device) -> Evaluation:
         """How good the network is at all of a data set; called without gradients."""
