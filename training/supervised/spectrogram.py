@@ -1,4 +1,7 @@
-"""From a recording to how strong each band of frequencies is, frame by frame. n samples, F frames, M bands, B recordings."""
+"""From a recording to how strong each band of frequencies is, frame by frame.
+
+n samples, F frames, M bands, B recordings of a batch.
+"""
 
 from __future__ import annotations
 
