@@ -20,7 +20,6 @@ from triathlon.training.supervised.config import from_mapping
 from triathlon.training.supervised.fit import Fit, fit
 from triathlon.training.supervised.start_from import take_backbone
 
-ROOT = Path(__file__).parents[3]
 QUIET = {"logging": {"tensorboard": False, "csv": False}, "num_threads": 1, "device": "cpu"}
 MLP = {"kind": "mlp", "hidden_sizes": [8, 8]}
 XOR = {"kind": "xor", "num_examples": 16}
@@ -95,10 +94,3 @@ def test_nothing_in_common_is_an_error_even_partly(tmp_path: Path) -> None:
     }
     with pytest.raises(RunError, match="is not the one here"):
         Fit(from_mapping(mapping), tmp_path / "second")
-
-
-def test_no_backbone_knows_of_tasks() -> None:
-    """The network that plays is the network that reads and sees: nothing in networks/ says which it serves."""
-    for path in (ROOT / "networks").glob("*.py"):
-        text = path.read_text(encoding="utf-8")
-        assert not re.search(r"supervised|classif|triathlon\.(training|agents|envs)", text, re.IGNORECASE), path.name
