@@ -6,25 +6,23 @@ T rows of new experience, B environments, W rows of a sample, L trained rows of 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from triathlon.agents.agent import Metrics
 from triathlon.agents.cuda_graph import check_graphs
-from triathlon.agents.gradient_step import Compile, GradientStep
+from triathlon.agents.dqn_config import DQNConfig
+from triathlon.agents.gradient_step import GradientStep
 from triathlon.agents.joint_actions import JointActions
-from triathlon.agents.picture_store import has_pictures
 from triathlon.agents.q_losses import chosen, q_goal, q_loss, rows_at
 from triathlon.agents.q_network import EpsilonGreedyPolicy, QNetwork
 from triathlon.agents.randomness import initialisation, torch_generator
-from triathlon.agents.registry import AgentConfig, Kind, Task, refuse_unread
+from triathlon.agents.registry import Task
 from triathlon.agents.replay import Replay, Sample
 from triathlon.agents.reward_scaling import RewardScaler
 from triathlon.agents.segment import Segment
@@ -32,60 +30,8 @@ from triathlon.networks.backbone import Obs, State, map_obs
 from triathlon.networks.distributions import allow_any_if_none
 from triathlon.networks.errors import SettingError
 from triathlon.networks.flat import FlatParameters
-from triathlon.networks.heads import QHeadConfig
 from triathlon.networks.images import compute_pictures_in
 from triathlon.networks.registry import BackboneConfig
-
-Fraction = Annotated[float, Ge(0), Le(1)]
-
-
-@dataclass(frozen=True)
-class DQNConfig(AgentConfig):
-    """Settings of DQN. Periods and budgets count environment steps, of all environments together."""
-
-    kind: Kind = "dqn"
-    learning_rate: Annotated[float, Gt(0), "Adam's step size"] = 1e-4
-    anneal_learning_rate: Annotated[bool, "bring the learning rate linearly to zero over the run"] = False
-    adam_eps: Annotated[float, Gt(0), "Adam's epsilon"] = 1e-8
-    buffer_size: Annotated[int, Gt(0), "transitions that the replay holds"] = 100_000
-    compress_replay: Annotated[bool, "keep its pictures losslessly compressed in memory (extra: atari)"] = False
-    replay_device: Annotated[
-        Literal["auto", "host", "gpu"],
-        "where the replay's pictures are kept; auto: in the memory of the GPU that learns, if they fit",
-    ] = "auto"
-    learning_starts: Annotated[int, Ge(0), "environment steps before the first update"] = 1_000
-    train_period: Annotated[int, Gt(0), "environment steps between two rounds of updates"] = 4
-    gradient_steps: Annotated[int, Gt(0), "updates of a round"] = 1
-    batch_size: Annotated[int, Gt(0), "samples of an update"] = 32
-    accumulate: Annotated[int, Gt(0), "parts that the gradient of an update is computed in, to save memory"] = 1
-    gamma: Annotated[Fraction, "discount"] = 0.99
-    n_step: Annotated[int, Gt(0), "rewards summed before the bootstrap"] = 1
-    double: Annotated[bool, "the online network chooses the action to bootstrap from (van Hasselt et al. 2016)"] = False
-    head: Annotated[QHeadConfig, "what is learned of each action's return"] = field(default_factory=QHeadConfig)
-    loss: Annotated[Literal["huber", "mse"], "error of expected values"] = "huber"
-    target_period: Annotated[int, Gt(0), "environment steps between updates of the target network"] = 10_000
-    tau: Annotated[float, Gt(0), Le(1), "how far the target moves then; below 1 it moves after every update"] = 1.0
-    max_grad_norm: Annotated[float, Gt(0), "the gradient is scaled down to this norm"] = 10.0
-    initial_epsilon: Annotated[Fraction, "share of random actions at the start"] = 1.0
-    final_epsilon: Annotated[Fraction, "share of random actions at the end of exploration"] = 0.05
-    exploration_fraction: Annotated[Fraction, "share of the run over which epsilon falls linearly"] = 0.1
-    epsilon_alpha: Annotated[
-        float, Ge(0), "spread of epsilon: environment i of N takes epsilon^(1 + alpha i/(N - 1)) (Ape-X: 7)"
-    ] = 0.0
-    prioritized: Annotated[bool, "draw what surprised most more often (Schaul et al. 2016)"] = False
-    priority_exponent: Annotated[Fraction, "0 draws uniformly, 1 in proportion to the error"] = 0.6
-    priority_beta: Annotated[Fraction, "importance correction at the start, rising to 1 over the run"] = 0.4
-    priority_eta: Annotated[Fraction, "sequences: weight of the largest error against the mean (R2D2)"] = 0.9
-    initial_priority: Annotated[
-        Literal["greatest", "td_error"],
-        "priority of what is new: the greatest so far, or that of its error by the values that acting saw (Ape-X)",
-    ] = "greatest"
-    segment_length: Annotated[int | None, Gt(0), "rows trained per sample; null: 1 without a memory, else 16"] = None
-    burn_in: Annotated[int | None, Ge(0), "rows that only warm the memory up; null: 0 without a memory, else 8"] = None
-    value_rescale: Annotated[bool, "learn h(Q) with h(x) = sign(x)(√(|x|+1) - 1) + 0.001x (Pohlen et al. 2018)"] = False
-    compile: Compile = False
-    normalize_obs: Annotated[bool, "normalise vector observations by their running mean and deviation"] = False
-    normalize_reward: Annotated[bool, "divide rewards by the running deviation of the return"] = False
 
 
 class DQN:
@@ -105,28 +51,7 @@ class DQN:
         self._batch_size = ranks.share(config.batch_size, "agent.batch_size")
         init_seed, act_seed, replay_seed, learn_seed = task.seed.spawn(4)
         actions = JointActions(task.action_space, "dqn")
-        if config.value_rescale and config.head.kind == "c51":
-            raise SettingError(
-                "agent.value_rescale: c51 fixes its returns on atoms and cannot rescale them; use head.kind qr or iqn"
-            )
-        if not config.prioritized:
-            priorities = ("priority_exponent", "priority_beta", "priority_eta", "initial_priority")
-            refuse_unread(config, priorities, "agent.prioritized is true")
-        seen = config.initial_priority == "td_error"
-        if seen and config.head.kind == "c51":
-            raise SettingError(
-                "agent.initial_priority: td_error compares values, and with agent.head.kind c51 priorities are "
-                "cross-entropies; set it to greatest"
-            )
-        if config.compress_replay and not has_pictures(task.observation_space):
-            raise SettingError(
-                "agent.compress_replay is true, but there are no pictures of bytes (uint8) among the observations to "
-                "compress; set it to false"
-            )
-        if config.tau < 1.0:
-            refuse_unread(config, ("target_period",), "agent.tau is 1")
-        if config.head.kind != "expected":
-            refuse_unread(config, ("loss",), "agent.head.kind is expected")
+        config.check(task)
         with initialisation(init_seed):
             self.network = QNetwork(
                 task.observation_space, actions.num_actions, backbone, config.head, config.normalize_obs
@@ -148,7 +73,12 @@ class DQN:
         )
         act_generator = torch_generator(ranks.seed(act_seed), task.device)
         self.policy = EpsilonGreedyPolicy(
-            self.network, actions, act_generator, config.cuda_graphs, config.epsilon_alpha, gives_values=seen
+            self.network,
+            actions,
+            act_generator,
+            config.cuda_graphs,
+            config.epsilon_alpha,
+            gives_values=config.values_seen,
         )
         self.policy.set_columns(ranks.rank * task.num_envs, ranks.size * task.num_envs)
         self._actions, self._device = actions, task.device
@@ -166,12 +96,12 @@ class DQN:
             prioritized=config.prioritized,
             priority_exponent=config.priority_exponent,
             priority_eta=config.priority_eta,
-            values_seen=seen,
+            values_seen=config.values_seen,
             value_rescale=config.value_rescale,
             contiguous=remembers or self.length > 1 or self.burn_in > 0,
             frame_stack=task.frame_stack,
             compress=config.compress_replay,
-            picture_device=self._picture_device(),
+            picture_device=config.picture_device(task.device),
             only_if_they_fit=config.replay_device == "auto",
             generator=np.random.default_rng(ranks.seed(replay_seed)),
         )
@@ -196,20 +126,6 @@ class DQN:
         self._owed = 0.0  # updates that the steps so far have earned
         self._next_target_update = config.target_period
         self._schedule()
-
-    def _picture_device(self) -> torch.device | None:
-        """Where pictures of the replay may be kept, if not in host memory."""
-        config, on_gpu = self.config, self._device.type == "cuda"
-        if config.replay_device == "gpu" and not on_gpu:
-            raise SettingError(
-                f"agent.replay_device: gpu needs a GPU that learns, and device is {self._device.type}; set it to auto"
-            )
-        if config.replay_device == "gpu" and config.compress_replay:
-            raise SettingError(
-                "agent.replay_device: gpu keeps pictures as they are, and agent.compress_replay is true; set one to "
-                "its default"
-            )
-        return self._device if on_gpu and config.replay_device != "host" and not config.compress_replay else None
 
     def _check_buffer_size(self, num_envs: int) -> None:
         """Refuse a replay that could not hold what is added at once, or a sample with the start of the next."""

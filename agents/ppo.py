@@ -20,13 +20,13 @@ from triathlon.agents.agent import Metrics
 from triathlon.agents.cuda_graph import check_graphs
 from triathlon.agents.gradient_step import Compile, GradientStep
 from triathlon.agents.minibatches import Rows, cut, fold, segment_length, shuffled, unfold
+from triathlon.agents.ppo_losses import policy_loss, search_loss, value_loss
 from triathlon.agents.randomness import initialisation, torch_generator
 from triathlon.agents.registry import AgentConfig, Kind, Task, refuse_unread
 from triathlon.agents.returns import explained_variance, gae, vtrace
 from triathlon.agents.reward_scaling import RewardScaler
 from triathlon.agents.segment import Segment
 from triathlon.networks.backbone import Obs, State, map_obs
-from triathlon.networks.distributions import ActionDistribution, Categorical
 from triathlon.networks.images import compute_pictures_in
 from triathlon.networks.policy_heads import StdKind
 from triathlon.networks.registry import BackboneConfig
@@ -71,29 +71,6 @@ class PPOConfig(AgentConfig):
     compile: Compile = False
     std: Annotated[StdKind, "Box actions: deviation as a free parameter, or read from the features (state)"] = "free"
     log_std_init: Annotated[float, "Box actions: logarithm of the first deviation"] = 0.0
-
-
-def policy_loss(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip_coef: Tensor) -> tuple[Tensor, Tensor]:
-    """The clipped surrogate of each row, negated, and the log of the probability ratio (PPO paper, equation 7)."""
-    log_ratio = log_prob - old_log_prob
-    ratio = log_ratio.exp()
-    clipped = ratio.clamp(1.0 - clip_coef, 1.0 + clip_coef)
-    return -torch.minimum(advantage * ratio, advantage * clipped), log_ratio
-
-
-def value_loss(value: Tensor, old_value: Tensor, returns: Tensor, clip_coef: float | None) -> Tensor:
-    """The squared error of each row; with a clip, the worse of the free and the clipped value's error."""
-    loss = (value - returns).square()
-    if clip_coef is not None:
-        clipped = old_value + (value - old_value).clamp(-clip_coef, clip_coef)
-        loss = torch.maximum(loss, (clipped - returns).square())
-    return loss
-
-
-def search_loss(distribution: ActionDistribution, policy: Tensor) -> Tensor:
-    """Each row's cross-entropy between the better `policy [..., A]` that a search found and the distribution."""
-    assert isinstance(distribution, Categorical)
-    return -(policy * distribution.log_probs).sum(-1)
 
 
 class PPO:

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from speed import Training, ours
 
-from triathlon.agents.dqn import DQNConfig
+from triathlon.agents.dqn_config import DQNConfig
 from triathlon.agents.ppo import PPOConfig
 from triathlon.envs import EnvConfig, make_envs
 from triathlon.envs.atari import AtariConfig

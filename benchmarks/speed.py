@@ -104,7 +104,7 @@ def ppo(num_envs: int) -> dict[str, Training]:
 
 def dqn(num_envs: int) -> dict[str, Training]:
     """CartPole, batch 32, an update for every 4 environment steps, done after every 4 steps of all environments."""
-    from triathlon.agents.dqn import DQNConfig
+    from triathlon.agents.dqn_config import DQNConfig
     from triathlon.networks.mlp import MLPConfig
 
     period = 4 * num_envs

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from triathlon.agents.ppo import policy_loss, value_loss
+from triathlon.agents.ppo_losses import policy_loss, value_loss
 
 Practise = Callable[..., Any]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from triathlon.agents.dqn import DQNConfig
+from triathlon.agents.dqn_config import DQNConfig
 from triathlon.envs.probes import PROBES
 
 Practise = Callable[..., Any]

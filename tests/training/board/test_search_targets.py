@@ -13,7 +13,7 @@ import torch
 pytest.importorskip("pyspiel")
 
 from triathlon.agents.minibatches import unfold
-from triathlon.agents.ppo import search_loss
+from triathlon.agents.ppo_losses import search_loss
 from triathlon.agents.returns import gae
 from triathlon.envs.errors import EnvError
 from triathlon.networks.distributions import Categorical
