@@ -25,7 +25,9 @@ class SequenceClassificationConfig(ClassificationConfig):
     """Settings of the classification of signals."""
 
     kind: Annotated[str, "what a signal in time is"] = "sequence_classification"
-    source: Annotated[str, MinLen(1), "mnist1d, or an .npz file with x [N, T] or [N, T, C] and y [N]"] = "mnist1d"
+    source: Annotated[
+        str, MinLen(1), "mnist1d, japanese_vowels, a .ts file, or an .npz file with x [N, T] or [N, T, C] and y [N]"
+    ] = "mnist1d"
     as_rows: Annotated[bool, "read in time, for a memory; false: seen at once, as a picture of one line"] = True
     patch_size: Annotated[int, Gt(0), "with as_rows: frames that are read together as one row"] = 1
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from triathlon.networks.errors import nearest
 from triathlon.training.errors import RunError
 from triathlon.training.supervised.examples import Examples, Indices, parts
+from triathlon.training.supervised.ts_files import read_ts
 
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
 
@@ -33,8 +34,9 @@ class SequenceData:
 
 
 def read_sequences(source: str) -> SequenceData:
-    """The signals of a source: a set by name, or an .npz file with `x [N, T]` or `[N, T, C]` and `y [N]`.
+    """The signals of a source: a set by name, a .ts file, or an .npz file with `x [N, T]` or `[N, T, C]` and `y [N]`.
 
+    A .ts file whose name ends in _TRAIN is learned from, and the one that ends in _TEST beside it tests.
     An .npz file may also have `length [N]` (frames of each signal) and `classes [K]` (names of the labels 0, 1, …).
     Parts that a source does not have are split off by a seed that is always the same.
 
@@ -45,7 +47,7 @@ def read_sequences(source: str) -> SequenceData:
         return SOURCES[source]()
     path = Path(source).expanduser()
     if path.is_file():
-        return _arrays(path)
+        return _ts(path) if path.suffix == ".ts" else _arrays(path)
     raise RunError(
         f"task.source: there is no file '{source}' and no source of that name{nearest(source, SOURCES)}; "
         f"there are {', '.join(SOURCES)}"
@@ -117,6 +119,29 @@ def _mnist1d() -> SequenceData:
     return split([str(k) for k in range(10)], train, test)
 
 
+def _japanese_vowels() -> SequenceData:
+    """Nine speakers say two vowels: 270 and 370 recordings as 12 coefficients of linear prediction in each frame.
+
+    Kudo, Toyama & Shimbo 1999, "Multidimensional curve classification using passing-through regions". The test part is
+    theirs; sktime, which brings the files, is not imported.
+    """
+    found = importlib.util.find_spec("sktime")
+    for folder in (found.submodule_search_locations or []) if found else []:
+        path = Path(folder) / "datasets" / "data" / "JapaneseVowels" / "JapaneseVowels_TRAIN.ts"
+        if path.is_file():
+            return _ts(path)
+    raise RunError("task.source: these recordings come with sktime; install it with: pip install --no-deps sktime")
+
+
+def _ts(path: Path) -> SequenceData:
+    classes, train = read_ts(path)
+    beside = path.with_name(f"{path.stem.removesuffix('_TRAIN')}_TEST.ts")
+    test = read_ts(beside, classes)[1] if path.stem.endswith("_TRAIN") and beside.is_file() else None
+    if test is not None and test.obs.shape[2] != train.obs.shape[2]:
+        raise RunError(f"{beside} has {test.obs.shape[2]} channels, and {path.name} has {train.obs.shape[2]}")
+    return split(classes, train, test)
+
+
 def _arrays(path: Path) -> SequenceData:
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -147,6 +172,6 @@ def _is_signal(length: Indices, num_frames: int) -> NDArray[np.bool_]:
     return np.arange(num_frames) < length[:, None]
 
 
-SOURCES: dict[str, Callable[[], SequenceData]] = {"mnist1d": _mnist1d}
+SOURCES: dict[str, Callable[[], SequenceData]] = {"mnist1d": _mnist1d, "japanese_vowels": _japanese_vowels}
 
 __all__ = ["SOURCES", "SequenceData", "read_sequences", "read_signal", "split"]
