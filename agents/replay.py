@@ -18,9 +18,10 @@ from triathlon.agents.device_rows import fits
 from triathlon.agents.picture_store import INDEX_BYTES, TYPICAL_SHARE, load_lz4
 from triathlon.agents.priorities import Priorities
 from triathlon.agents.returns import n_step_targets, value_rescale, value_unscale
-from triathlon.agents.row_store import Array, Index, RowStore, host, padded
+from triathlon.agents.row_store import Index, RowStore, host
 from triathlon.agents.sample import Sample
 from triathlon.agents.segment import Segment
+from triathlon.agents.starts import Starts
 from triathlon.agents.sum_tree import SumTree
 from triathlon.networks.errors import SettingError
 
@@ -101,13 +102,10 @@ class Replay:
         self._span = burn_in + length + n_step - 1  # the last row of a sample, counted from its start
         self._offsets = np.arange(self._span + 1)[:, None]
         self._rows: RowStore | None = None  # its shapes are known when something is added
-        self._states: list[Array] = []  # each [starts * B, ...]
-        self._start_row: Index | None = None  # [starts]; None: every row is a start
+        self._starts: Starts | None = None
         self._priorities: Priorities | None = None
-        self._num_columns = self._num_rows = self._num_ring_rows = self._num_ring_starts = self._start_period = 0
+        self._num_columns = self._num_rows = self._num_ring_rows = 0
         self._head = self._num_history  # the row to be written next; until then it holds row T of the last segment
-        # Starts [first, ready) can be drawn, [ready, end) wait for rows still to come.
-        self._first = self._ready = self._end = 0
         self._num_sampleable = 0
 
     def __len__(self) -> int:
@@ -122,13 +120,13 @@ class Replay:
     @property
     def nbytes(self) -> int:
         """Bytes of memory when full, without the priorities; of pictures that are compressed, the bytes taken now."""
-        return (self._rows.nbytes if self._rows else 0) + sum(array.nbytes for array in self._states)
+        return (self._rows.nbytes if self._rows else 0) + (self._starts.nbytes if self._starts else 0)
 
     def expected_nbytes(self, like: Segment) -> ReplayBytes:
         """The memory that it will take when full of rows like these. Nothing is taken yet."""
-        columns, period = like.num_columns, self._start_period_of(like)
+        columns, period = like.num_columns, Starts.period_of(like, self.state_period)
         rows = self.capacity // columns
-        num_places, num_starts = (self._num_history + rows + 1) * columns, _num_starts(rows, period) * columns
+        num_places, num_starts = (self._num_history + rows + 1) * columns, Starts.room(rows, period) * columns
         plain, picture_sizes = RowStore.place_bytes(like, self.frame_stack)
         host = num_places * plain + (SumTree.nbytes(num_starts) if self.prioritized else 0)
         host += sum(num_starts * state[0, 0].nbytes for state in like.state)
@@ -153,7 +151,9 @@ class Replay:
     def add(self, segment: Segment) -> None:
         """Append the rows of a segment. All segments have the same columns; errors: `SettingError`."""
         num_rows = segment.num_rows
-        self._rows = rows = self._rows or self._allocate(segment)
+        if self._rows is None or self._starts is None:
+            self._rows, self._starts = self._allocate(segment)
+        rows, starts = self._rows, self._starts
         if segment.num_columns != self._num_columns:
             raise SettingError(
                 f"replay holds {self._num_columns} columns; a segment of {segment.num_columns} was added"
@@ -164,63 +164,45 @@ class Replay:
                 f"environments, fewer than the {num_rows} added at once: "
                 f"raise capacity to {num_rows * self._num_columns} or more"
             )
-        if self._ready > self._first and self._row_of(self._ready - 1) == self._head - 1:
+        if starts.ready > starts.first and starts.row_of(starts.ready - 1) == self._head - 1:
             # The row behind this start is about to be replaced: whether it was played is decided once more.
-            self._ready -= 1
-            self._num_sampleable -= int(self._playable(self._ready, self._ready + 1).sum())
+            starts.ready -= 1
+            self._num_sampleable -= int(self._playable(rows, starts, starts.ready, starts.ready + 1).sum())
         new_head = self._head + num_rows
-        starts = self._choose_starts(segment)
-        self._drop_starts(new_head)
+        chosen = starts.choose(segment, self._head)
+        self._drop_starts(rows, starts, new_head)
         slots = np.arange(self._head, new_head + 1) % self._num_ring_rows
         rows.write(slots, segment)
-        if self._start_row is not None:
-            start_slots = np.arange(self._end, self._end + len(starts)) % self._num_ring_starts
-            self._start_row[start_slots] = self._head + starts
-            for array, state in zip(self._states, segment.state, strict=True):
-                view = array.reshape(self._num_ring_starts, self._num_columns, *array.shape[1:])
-                view[start_slots] = host(state)[starts // segment.state_period]
-        self._head, self._end = new_head, self._end + len(starts)
-        self._ready_starts()
+        starts.add(chosen, segment, self._head)
+        self._head = new_head
+        self._ready_starts(rows, starts)
 
-    def _choose_starts(self, segment: Segment) -> Index:
-        """The rows of the segment that become starts; `_start_period` apart, so that there is room for all states."""
-        if self._start_row is None:
-            return np.arange(segment.num_rows)
-        chosen: list[int] = []
-        last = int(self._row_of(self._end - 1)) - self._head if self._end else -self._start_period
-        for row in range(0, segment.num_rows, segment.state_period)[: len(segment.state[0])]:
-            if row - last >= self._start_period:
-                chosen.append(row)
-                last = row
-        return np.array(chosen, np.int64)
-
-    def _drop_starts(self, new_head: int) -> None:
+    def _drop_starts(self, rows: RowStore, starts: Starts, new_head: int) -> None:
         """Forget the starts whose rows the coming rows replace."""
-        num_lost_rows = self._oldest(new_head) - self._oldest(self._head)
-        oldest = self._row_of(np.arange(self._first, min(self._first + num_lost_rows, self._end)))
-        keep_from = self._first + int((oldest < self._oldest(new_head)).sum())
-        self._num_sampleable -= int(self._playable(self._first, min(keep_from, self._ready)).sum())
-        if self._priorities is not None and keep_from > self._first:
-            self._priorities.drop(self._leaves(self._first, keep_from).ravel())
-        self._first, self._ready = keep_from, max(self._ready, keep_from)
+        oldest = self._oldest(new_head)
+        keep_from = starts.before_row(oldest, oldest - self._oldest(self._head))
+        self._num_sampleable -= int(self._playable(rows, starts, starts.first, min(keep_from, starts.ready)).sum())
+        if self._priorities is not None and keep_from > starts.first:
+            self._priorities.drop(starts.leaves(starts.first, keep_from).ravel())
+        starts.keep_from(keep_from)
 
-    def _ready_starts(self) -> None:
+    def _ready_starts(self, rows: RowStore, starts: Starts) -> None:
         """Admit the starts whose last row has been written, and decided upon where its value is asked for."""
-        waiting = self._row_of(np.arange(self._ready, self._end))
-        ready = self._ready + int((waiting + self._span + self.values_seen <= self._head).sum())
-        playable = self._playable(self._ready, ready)
+        waiting = starts.row_of(np.arange(starts.ready, starts.end))
+        ready = starts.ready + int((waiting + self._span + self.values_seen <= self._head).sum())
+        playable = self._playable(rows, starts, starts.ready, ready)
         self._num_sampleable += int(playable.sum())
-        if self._priorities is not None and self._rows is not None and ready > self._ready:
-            leaf = self._leaves(self._ready, ready).ravel()
+        if self._priorities is not None and ready > starts.ready:
+            leaf = starts.leaves(starts.ready, ready).ravel()
             self._priorities.admit(leaf, playable.ravel())
             if self.values_seen:
-                index = np.arange(self._ready * self._num_columns, ready * self._num_columns)
-                self._priorities.update(leaf, playable.ravel(), *self._errors_seen(self._rows, index))
-        self._ready = ready
+                index = np.arange(starts.ready * self._num_columns, ready * self._num_columns)
+                window = self._window(starts, index)
+                self._priorities.update(leaf, playable.ravel(), *self._errors_seen(rows, window))
+        starts.ready = ready
 
-    def _errors_seen(self, rows: RowStore, index: Index) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def _errors_seen(self, rows: RowStore, window: Index) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """`[L, N]`: n-step TD errors of the trained rows by the values that acting saw, and which were played."""
-        window = self._window(index)
         _, returns, discount, steps = self._targets(rows, window, rows.take("is_first", window))
         trained = slice(self.burn_in, None)
         places = np.arange(self.burn_in, self.burn_in + self.length)[:, None] + steps[trained]
@@ -240,24 +222,16 @@ class Replay:
         known = {"reward": reward, "terminated": terminated, "is_first": is_first}
         return known, *n_step_targets(reward[:-1], terminated[:-1], is_first, self.gamma, self.n_step, sign)
 
-    def _row_of(self, start: Any) -> Any:
-        return start if self._start_row is None else self._start_row[start % self._num_ring_starts]
-
-    def _leaves(self, begin: int, end: int) -> Index:
-        """`[starts, B]`: the places of starts in the ring of starts."""
-        slots = np.arange(begin, end)[:, None] % self._num_ring_starts
-        return slots * self._num_columns + np.arange(self._num_columns)
-
-    def _playable(self, begin: int, end: int) -> NDArray[np.bool_]:
+    def _playable(self, rows: RowStore, starts: Starts, begin: int, end: int) -> NDArray[np.bool_]:
         """`[starts, B]`: a single row can only be drawn if it was played; a sequence masks those that were not."""
-        if self._rows is None or self.contiguous or end <= begin:
+        if self.contiguous or end <= begin:
             return np.ones((max(0, end - begin), self._num_columns), np.bool_)
-        after = (self._row_of(np.arange(begin, end)) + 1) % self._num_ring_rows
+        after = (starts.row_of(np.arange(begin, end)) + 1) % self._num_ring_rows
         columns = np.arange(self._num_columns)
-        played: NDArray[np.bool_] = ~self._rows.take("is_first", after[:, None] * self._num_columns + columns)
+        played: NDArray[np.bool_] = ~rows.take("is_first", after[:, None] * self._num_columns + columns)
         return played
 
-    def _allocate(self, segment: Segment) -> RowStore:
+    def _allocate(self, segment: Segment) -> tuple[RowStore, Starts]:
         columns = segment.num_columns
         num_rows = self.capacity // columns
         least = self._span + self.values_seen
@@ -267,26 +241,19 @@ class Replay:
                 f"needs burn_in + length + n_step - 1 = {self._span}{' and one more' if self.values_seen else ''}: "
                 f"raise capacity to {least * columns} or more"
             )
-        self._make_room(columns, self._start_period_of(segment))
-        # Rows are starts by their own number, which begins after the history; those with states are counted apart.
-        self._first = self._ready = self._end = 0 if segment.state else self._num_history
-        starts = self._num_ring_starts * columns
-        self._states = [np.zeros((starts, *x.shape[2:]), x.dtype) for x in map(host, segment.state)]
+        starts = self._make_room(columns, Starts.period_of(segment, self.state_period))
         device = self.expected_nbytes(segment).picture_device
-        return RowStore(self._num_ring_rows, columns, segment, self.frame_stack, self.compress, device)
+        return RowStore(self._num_ring_rows, columns, segment, self.frame_stack, self.compress, device), starts
 
-    def _start_period_of(self, segment: Segment) -> int:
-        return max(self.state_period, min(segment.state_period, segment.num_rows)) if segment.state else 0
-
-    def _make_room(self, num_columns: int, start_period: int) -> None:
-        self._num_columns, self._start_period = num_columns, start_period
-        self._num_rows = self.capacity // num_columns
+    def _make_room(self, num_columns: int, start_period: int) -> Starts:
+        self._num_columns, self._num_rows = num_columns, self.capacity // num_columns
         self._num_ring_rows = self._num_history + self._num_rows + 1  # and the row that the newest transition leads to
-        self._num_ring_starts = _num_starts(self._num_rows, start_period)
-        self._start_row = np.zeros(self._num_ring_starts, np.int64) if start_period else None
+        # Rows are starts by their own number, which begins after the history.
+        starts = Starts(self._num_rows, num_columns, start_period, first_row=self._num_history)
         if self.prioritized:
-            num_leaves = self._num_ring_starts * num_columns
+            num_leaves = starts.num_slots * num_columns
             self._priorities = Priorities(num_leaves, self.priority_exponent, self.priority_eta)
+        return starts
 
     # Reading
 
@@ -295,19 +262,19 @@ class Replay:
 
         Uniform draws of single rows reject the rows that were not played and draw again.
         """
-        if self._rows is None or self._num_sampleable == 0:
+        rows, starts = self._rows, self._starts
+        if rows is None or starts is None or self._num_sampleable == 0:
             raise ValueError(f"the replay has nothing to draw yet: it holds {len(self)} transitions")
         if self._priorities is None:
-            index, window, is_first = self._draw_uniform(self._rows, batch_size)
+            index, window, is_first = self._draw_uniform(rows, starts, batch_size)
             weights = torch.ones(batch_size)
         else:
             leaf = self._priorities.tree.sample(batch_size, self.generator)
-            slot, column = np.divmod(leaf, self._num_columns)
-            index = (self._first + (slot - self._first) % self._num_ring_starts) * self._num_columns + column
-            window = self._window(index)
-            is_first = self._rows.take("is_first", window)
+            index = starts.index_of(leaf)
+            window = self._window(starts, index)
+            is_first = rows.take("is_first", window)
             weights = torch.from_numpy(self._priorities.weights(leaf, beta))
-        known, returns, discount, steps = self._targets(self._rows, window, is_first)
+        known, returns, discount, steps = self._targets(rows, window, is_first)
         trained = slice(self.burn_in, None)
         if self.contiguous or self.n_step == 1:
             bootstrap = self._offsets[self.burn_in : self.burn_in + self.length] + np.maximum(steps[trained], 1)
@@ -315,13 +282,9 @@ class Replay:
             pair = (np.stack([np.zeros_like(steps[0]), steps[0]]), np.arange(batch_size))
             window, known = window[pair], {name: x[pair] for name, x in known.items()}
             bootstrap = np.ones_like(steps)
-        state: tuple[Array, ...] = ()
-        if self._states:
-            leaf = index % (self._num_ring_starts * self._num_columns)
-            state = tuple(array.take(leaf, 0) for array in self._states)
         return Sample(
-            segment=self._rows.segment(window, known),
-            state=tuple(map(torch.from_numpy, state)),
+            segment=rows.segment(window, known),
+            state=tuple(map(torch.from_numpy, starts.states_at(index))),
             returns=torch.from_numpy(returns[trained]),
             discount=torch.from_numpy(discount[trained]),
             bootstrap=torch.from_numpy(bootstrap),
@@ -330,26 +293,26 @@ class Replay:
             index=torch.from_numpy(index),
         )
 
-    def _draw_uniform(self, rows: RowStore, num: int) -> tuple[Index, Index, NDArray[np.bool_]]:
+    def _draw_uniform(self, rows: RowStore, starts: Starts, num: int) -> tuple[Index, Index, NDArray[np.bool_]]:
         """Starts that are ready, their rows, and `is_first` of those."""
-        low, high = self._first * self._num_columns, self._ready * self._num_columns
+        low, high = starts.first * self._num_columns, starts.ready * self._num_columns
         index = self.generator.integers(low, high, num)
         for attempt in range(MAX_REDRAWS + 1):
-            window = self._window(index)
+            window = self._window(starts, index)
             is_first = rows.take("is_first", window)
             if self.contiguous or not (unplayed := is_first[1]).any():
                 break
             if attempt < MAX_REDRAWS - 1:
                 index[unplayed] = self.generator.integers(low, high, np.count_nonzero(unplayed))
             else:  # almost nothing here was played: choose among what was
-                playable = low + np.flatnonzero(self._playable(self._first, self._ready))
+                playable = low + np.flatnonzero(self._playable(rows, starts, starts.first, starts.ready))
                 index[unplayed] = self.generator.choice(playable, np.count_nonzero(unplayed))
         return index, window, is_first
 
-    def _window(self, index: Index) -> Index:
+    def _window(self, starts: Starts, index: Index) -> Index:
         """`[W, N]`: the places of the rows from each start on."""
         start, column = np.divmod(index, self._num_columns)
-        places: Index = (self._row_of(start) + self._offsets) % self._num_ring_rows * self._num_columns + column
+        places: Index = (starts.row_of(start) + self._offsets) % self._num_ring_rows * self._num_columns + column
         return places
 
     def update_priorities(self, index: Tensor, td_error: Tensor, mask: Tensor | None = None) -> None:
@@ -357,31 +320,30 @@ class Replay:
 
         Pieces that have been overwritten since they were drawn are passed over. Without prioritised replay: nothing.
         """
-        if self._priorities is None:
+        if self._priorities is None or self._starts is None:
             return
         error = host(td_error.detach())
         error = error.reshape(-1, error.shape[-1])
         trained = np.ones_like(error, np.bool_) if mask is None else host(mask).reshape(error.shape)
         drawn = host(index)
-        alive = drawn >= self._first * self._num_columns
-        self._priorities.update(drawn % (self._num_ring_starts * self._num_columns), alive, error, trained)
+        alive = drawn >= self._starts.first * self._num_columns
+        self._priorities.update(self._starts.leaf_of(drawn), alive, error, trained)
 
     # Saving
 
     def state_dict(self) -> dict[str, Any]:
         """All of it: nested dicts of arrays and JSON values. The arrays are views: save them before the next `add`."""
-        num_starts = min(self._end, self._num_ring_starts)
         rows = None if self._rows is None else self._rows.state_dict(min(self._head + 1, self._num_ring_rows))
+        starts = self._starts
+        counts = [starts.first, starts.ready, starts.end] if starts else [0, 0, 0]
         return {
             "num_rows": self._num_rows,
-            "start_period": self._start_period,
-            "counts": [self._head, self._first, self._ready, self._end, self._num_sampleable],
+            "start_period": starts.period if starts else 0,
+            "counts": [self._head, *counts, self._num_sampleable],
             "rows": rows,
-            "states": [array[: num_starts * self._num_columns] for array in self._states],
-            "start_row": None if self._start_row is None else self._start_row[:num_starts],
             "priorities": None if self._priorities is None else self._priorities.state_dict(),
             "generator": self.generator.bit_generator.state,
-        }
+        } | (starts.state_dict() if starts else {"states": [], "start_row": None})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of `state_dict` for a replay with the same settings; errors: `SettingError`."""
@@ -400,22 +362,15 @@ class Replay:
                     raise SettingError(
                         f"{name}={getattr(self, name)} is not what the saved replay had; resume with its value"
                     )
-            self._make_room(columns, state["start_period"])
+            self._starts = self._make_room(columns, state["start_period"])
             size = self._num_ring_rows * columns
             device = self._place_of(RowStore.picture_bytes(state["rows"]) * size)
             self._rows = RowStore.from_state_dict(self._num_ring_rows, state["rows"], device)
-            self._states = [padded(array, self._num_ring_starts * columns) for array in state["states"]]
-        if self._start_row is not None:
-            self._start_row = padded(state["start_row"], self._num_ring_starts)
+            self._starts.load_state_dict(state, state["counts"][1:4])
         if self._priorities is not None:
             self._priorities.load_state_dict(state["priorities"])
-        self._head, self._first, self._ready, self._end, self._num_sampleable = state["counts"]
+        self._head, *_, self._num_sampleable = state["counts"]
         self.generator.bit_generator.state = state["generator"]
-
-
-def _num_starts(num_rows: int, start_period: int) -> int:
-    """Room for the starts among so many rows and the one after them: every row, or some that are a period apart."""
-    return (num_rows + 1) // start_period + 1 if start_period else num_rows + 1
 
 
 __all__ = ["Replay", "ReplayBytes", "Sample"]
