@@ -148,7 +148,8 @@ class ActorCriticPolicy(NetworkPolicy):
 def as_played(action: np.ndarray, space: gym.Space[Any]) -> np.ndarray:
     """Actions `[B, ...]` of a policy head's distribution as an environment of this action space wants them."""
     if isinstance(space, gym.spaces.Box):  # the Gaussian is unbounded; the environment's box is not
-        return np.clip(action, space.low, space.high)
+        clipped: np.ndarray = np.clip(action, space.low, space.high)
+        return clipped
     start = getattr(space, "start", None)  # Discrete and MultiDiscrete may count from elsewhere than 0
     played: np.ndarray = action.astype(space.dtype) if start is None else action + start
     return played

@@ -71,12 +71,8 @@ def _fit(experiment: SupervisedExperiment, earlier: RunFolder | None, command: S
         if run.taken is not None:
             print(run.taken, flush=True)
 
-    try:
+    with folder.discarded_if_empty():
         result = fit(experiment, folder.path, resume=earlier is not None, on_start=begin)
-    except BaseException:
-        if folder.is_empty():
-            folder.discard()
-        raise
     resume = shlex.join(["triathlon", "supervised", "--resume", str(folder.path)])
     early = ", stopped early: nothing got better" if result.stopped_early else ""
     print(f"{result.num_steps:,} steps in {result.seconds:.1f} s{early}")

@@ -92,16 +92,12 @@ def _train(
         discard_unbegun(experiment)
     folder = earlier or create(experiment, command)
     print(f"Training in {folder.path}", flush=True)
-    try:
+    with folder.discarded_if_empty():
         if earlier:  # its settings are written down only once they have been found to fit its checkpoint
             write = partial(earlier.write_experiment, experiment, command)
             result = train(experiment, folder.path, resume=True, on_start=write)
         else:
             result = train(experiment, folder.path)
-    except BaseException:
-        if folder.is_empty():
-            folder.discard()
-        raise
     several = ["torchrun", "--nproc-per-node", str(ranks.size), "-m", "triathlon.scripts.main"]
     resume = shlex.join([*(several if ranks.size > 1 else ["triathlon"]), "train", "--resume", str(folder.path)])
     print(f"{result.num_steps:,} steps in {result.seconds:.1f} s")

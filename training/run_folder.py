@@ -15,7 +15,8 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -78,6 +79,16 @@ class RunFolder:
         tables = [(self.path / name, lines) for name, lines in headers.items() if (self.path / name).is_file()]
         rows = any(len(table.read_text(encoding="utf-8").splitlines()) > lines for table, lines in tables)
         return not rows and not any(self.path.glob("checkpoints/*.safetensors"))
+
+    @contextmanager
+    def discarded_if_empty(self) -> Iterator[None]:
+        """Inside, an error before anything was learnt leaves no folder behind."""
+        try:
+            yield
+        except BaseException:
+            if self.is_empty():
+                self.discard()
+            raise
 
     def discard(self) -> None:
         """Remove the folder of a run that did not start, and the folders that were made for it alone."""
