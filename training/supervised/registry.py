@@ -21,7 +21,9 @@ _KINDS = {
     "text_generation": f"{_ROOM}.text_generation:TextGeneration",
     "autoencoder": f"{_ROOM}.autoencoder:Autoencoder",
     "vae": f"{_ROOM}.variational_autoencoder:VariationalAutoencoder",
+    "gan": f"{_ROOM}.adversarial:Gan",
     "behaviour_cloning": f"{_ROOM}.behaviour_cloning:BehaviourCloning",
+    "frame_prediction": f"{_ROOM}.frame_prediction:FramePrediction",
 }
 
 
