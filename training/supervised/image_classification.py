@@ -66,16 +66,16 @@ class ImageClassification(Classification):
         self.space = spaces.Box(0, 255, shape, np.uint8)
 
     def _examples(self, pictures: Pictures) -> Examples:
-        return Examples(self._sequences(pictures[0]), pictures[1])
+        return Examples(self.sequences(pictures[0]), pictures[1])
 
-    def _sequences(self, pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def sequences(self, pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """`[N, H, W(, C)]` as sequences `[N, 1, H, W(, C)]`, or `[N, H, W · C]` row by row."""
         if self.config.as_rows:
             return pictures.reshape(*pictures.shape[:2], -1)
         return pictures[:, None]
 
     def _pictures(self, obs: Tensor) -> Tensor:
-        """The inverse of `_sequences` for a batch: `[T, B, …]` to `[B, H, W(, C)]`."""
+        """The inverse of `sequences` for a batch: `[T, B, …]` to `[B, H, W(, C)]`."""
         return obs.transpose(0, 1).reshape(obs.shape[1], *self.facts["shape"])
 
     def augment(self, batch: Batch, rng: np.random.Generator) -> Batch:
@@ -86,7 +86,7 @@ class ImageClassification(Classification):
             pictures = shift(pictures, self.config.shift, rng)
         if self.config.flip:
             pictures = flip(pictures, rng)
-        return replace(batch, obs=torch.from_numpy(self._sequences(pictures)).transpose(0, 1))
+        return replace(batch, obs=torch.from_numpy(self.sequences(pictures)).transpose(0, 1))
 
     def show(
         self, found: Evaluation, network: Network, dataset: Dataset, probability: NDArray[Any], device: torch.device
@@ -103,7 +103,7 @@ class ImageClassification(Classification):
         shape = self.facts["shape"]
         for file in files:
             picture = read_picture(file, (shape[0], shape[1]), is_grey=len(shape) == 2)
-            obs = torch.from_numpy(self._sequences(picture[None])).transpose(0, 1).to(device)
+            obs = torch.from_numpy(self.sequences(picture[None])).transpose(0, 1).to(device)
             yield f"{file}: {self.in_words(network(obs)[0].softmax(-1)[0].cpu().numpy())}"
 
 

@@ -19,6 +19,7 @@ _KINDS = {
     "speech_classification": f"{_ROOM}.speech_classification:SpeechClassification",
     "speech_recognition": f"{_ROOM}.speech_recognition:SpeechRecognition",
     "text_generation": f"{_ROOM}.text_generation:TextGeneration",
+    "translation": f"{_ROOM}.translation:Translation",
     "autoencoder": f"{_ROOM}.autoencoder:Autoencoder",
     "vae": f"{_ROOM}.variational_autoencoder:VariationalAutoencoder",
     "gan": f"{_ROOM}.adversarial:Gan",

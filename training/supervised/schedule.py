@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Lt
 from torch import nn
 
 from triathlon.networks.errors import SettingError
@@ -22,6 +22,7 @@ class FitConfig:
     batch_size: Annotated[int, Gt(0), "examples whose gradients are computed together"] = 128
     accumulate: Annotated[int, Gt(0), "batches whose gradients are averaged for one step"] = 1
     learning_rate: Annotated[float, Gt(0), "of AdamW at the end of the warm-up"] = 1e-3
+    momentum: Annotated[float, Ge(0), Lt(1), "of AdamW: share of earlier gradients in a step (its first beta)"] = 0.9
     backbone_scale: Annotated[float, Gt(0), "multiplies the learning rate of the backbone, not of the head"] = 1.0
     schedule: Annotated[Literal["constant", "cosine"], "the learning rate after the warm-up"] = "cosine"
     warmup_steps: Annotated[int, Ge(0), "steps in which the learning rate rises from 0"] = 100
@@ -57,7 +58,7 @@ def make_optimizer(network: Network, config: FitConfig) -> torch.optim.AdamW:
     if not network.frozen:
         parts.append((network.backbone, config.backbone_scale))
     for part, scale in parts:
-        parameters = list(part.parameters())
+        parameters = [p for p in part.parameters() if p.requires_grad]
         for decay, chosen in (
             (config.weight_decay, [p for p in parameters if p.dim() > 1]),
             (0.0, [p for p in parameters if p.dim() <= 1]),
@@ -66,7 +67,7 @@ def make_optimizer(network: Network, config: FitConfig) -> torch.optim.AdamW:
                 groups.append({"params": chosen, "weight_decay": decay, "scale": scale})
     if config.backbone_scale != 1.0 and network.frozen:
         raise SettingError("fit.backbone_scale is not read with freeze_backbone: true; leave one of them out")
-    return torch.optim.AdamW(groups, lr=config.learning_rate)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.momentum, 0.999))
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
