@@ -1,4 +1,7 @@
-"""A picture squeezed into a few numbers and made again from them. T rows, B examples, N pictures, H, W, C its sides."""
+"""A picture squeezed into a few numbers and made again from them. T rows, B examples, N pictures, H, W, C its sides.
+
+Z numbers of a code.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ from triathlon.training.supervised.examples import Batch, Dataset, Examples, Spl
 from triathlon.training.supervised.heads import Network
 from triathlon.training.supervised.losses import auroc
 from triathlon.training.supervised.picture_sources import Pictures, read_picture, read_pictures
-from triathlon.training.supervised.task import Evaluation, Task, TaskConfig
+from triathlon.training.supervised.task import Embeddings, Evaluation, Task, TaskConfig
 
 NUM_SHOWN = 12
 
@@ -51,6 +54,7 @@ class Autoencoder(Task):
     Config = AutoencoderConfig
     metric = "loss"
     higher_is_better = False
+    can_embed = True
 
     def __init__(self, config: AutoencoderConfig, facts: dict[str, Any] | None = None) -> None:
         self.config, self.data = config, None
@@ -109,6 +113,16 @@ class Autoencoder(Task):
         """`[N]`: which examples are of the class that is held out."""
         held_out = self.config.held_out
         return np.zeros(len(target), bool) if held_out is None else target == self.facts["classes"].index(held_out)
+
+    def embed(self, network: Network, batch: Batch) -> Embeddings:
+        """The codes."""
+        names = [self.facts["classes"][k] for k in batch.target.tolist()]
+        return Embeddings(self.encode(network, batch.obs), names, to_bytes(to_planes(batch.obs)))
+
+    def encode(self, network: Network, obs: Tensor) -> Tensor:
+        """The codes `[B, Z]` of `obs [1, B, H, W(, C)]`."""
+        assert isinstance(network.head, AutoencoderHead)
+        return network.head.encode(network.backbone(obs)[0])
 
     def predict(self, network: Network, files: Sequence[Path], device: torch.device) -> Iterator[str]:
         """Pictures; what is made of each is written beside it."""

@@ -15,9 +15,9 @@ from torch import Tensor
 from triathlon.networks.backbone import State
 from triathlon.training.supervised.drawing import confusion_picture
 from triathlon.training.supervised.examples import Batch, Dataset
-from triathlon.training.supervised.heads import ClassHead, Network, Pooling
+from triathlon.training.supervised.heads import ClassHead, Network, Pooling, pool
 from triathlon.training.supervised.losses import accuracy, balancing_weights, confusion, cross_entropy, macro_f1
-from triathlon.training.supervised.task import Evaluation, Task, TaskConfig
+from triathlon.training.supervised.task import Embeddings, Evaluation, Task, TaskConfig
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Classification(Task):
 
     config: ClassificationConfig
     metric = "accuracy"
+    can_embed = True
 
     @property
     def classes(self) -> list[str]:
@@ -76,6 +77,10 @@ class Classification(Task):
         found = Evaluation(metrics, pictures)
         self.show(found, network, dataset, logits.softmax(-1).numpy(), device)
         return found
+
+    def embed(self, network: Network, batch: Batch) -> Embeddings:
+        features = pool(network.backbone(batch.obs)[0], batch.length, self.config.pooling)
+        return Embeddings(features, [self.classes[k] for k in batch.target.tolist()])
 
     def show(
         self, found: Evaluation, network: Network, dataset: Dataset, probability: NDArray[Any], device: torch.device

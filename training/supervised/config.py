@@ -30,6 +30,11 @@ class FitLoggingConfig:
     period: Annotated[int, Gt(0), "steps between two rows of losses"] = 50
     tensorboard: Annotated[bool, "write TensorBoard event files"] = True
     csv: Annotated[bool, "write progress.csv (one row a period)"] = True
+    embeddings: Annotated[int, Ge(0), "test examples whose features TensorBoard's projector shows; 0: none"] = 0
+
+    def __post_init__(self) -> None:
+        if self.embeddings and not self.tensorboard:
+            raise SettingError(f"embeddings is {self.embeddings}, but tensorboard is false; leave one of them out")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from triathlon.networks.backbone import State
+from triathlon.networks.errors import SettingError
 from triathlon.training import checkpoint
 from triathlon.training.config import LoggingConfig, dump
 from triathlon.training.errors import RunError
@@ -24,7 +25,7 @@ from triathlon.training.machine import allow_tf32, pick_device
 from triathlon.training.progress import Progress
 from triathlon.training.stopping import stoppable
 from triathlon.training.supervised.config import SupervisedExperiment
-from triathlon.training.supervised.examples import Indices
+from triathlon.training.supervised.examples import Dataset, Indices
 from triathlon.training.supervised.network import (
     INITIAL,
     compile_backbone,
@@ -32,6 +33,7 @@ from triathlon.training.supervised.network import (
     make_network,
     restore_network,
 )
+from triathlon.training.supervised.projector import write_projector
 from triathlon.training.supervised.registry import make_task
 from triathlon.training.supervised.schedule import learning_rate, make_optimizer, set_learning_rate
 from triathlon.training.supervised.start_from import take_backbone
@@ -70,6 +72,10 @@ class Fit:
         allow_tf32(experiment.precision, self.device)
         last = load_checkpoint(folder / "checkpoints" / "last.safetensors", experiment) if resume else None
         self.task = make_task(experiment.task)
+        if experiment.logging.embeddings and not self.task.can_embed:
+            raise SettingError(
+                f"logging.embeddings: task '{experiment.task.kind}' has no features to show; set it to 0"
+            )
         self.network = make_network(experiment, self.task, self.device)
         self.taken = None
         if experiment.init_from is not None and last is None:
@@ -206,7 +212,7 @@ class Fit:
             self._save("best")
         return f"validation {task.metric} {value:.4f}"
 
-    def _measure(self, part: str, dataset: Any) -> Evaluation:
+    def _measure(self, part: str, dataset: Dataset) -> Evaluation:
         self.network.eval()
         with torch.no_grad():
             found = self.task.evaluate(self.network, dataset, self.experiment.fit.batch_size, self.device)
@@ -222,9 +228,20 @@ class Fit:
         path = self.folder / "checkpoints" / "best.safetensors"
         self.network.load_state_dict(checkpoint.load(path)["network"])
         found = self._measure("test", self.task.splits.test)
+        self._embed(self.task.splits.test)
         settings = {"task": self.experiment.task.kind, "backbone": self.experiment.backbone.kind}
         self.logger.hparams(settings, {f"hparam/test_{k}": v for k, v in found.metrics.items()}, self.num_steps)
         return path, found
+
+    def _embed(self, dataset: Dataset) -> None:
+        """Let TensorBoard's projector show some of the examples, from all over the data."""
+        num, size = min(self.experiment.logging.embeddings, len(dataset)), self.experiment.fit.batch_size
+        chosen = np.arange(num) * len(dataset) // max(1, num)
+        batches = (dataset.batch(chosen[i : i + size]).to(self.device) for i in range(0, num, size))
+        with torch.no_grad():
+            found = [self.task.embed(self.network, batch) for batch in batches]
+        if found:
+            write_projector(self.folder, found)
 
     # --- checkpoints --------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from triathlon.training.supervised.drawing import sheet
 from triathlon.training.supervised.examples import Batch, Dataset, Examples, Splits
 from triathlon.training.supervised.heads import Network
 from triathlon.training.supervised.picture_sources import Pictures, read_picture, read_pictures
-from triathlon.training.supervised.task import Evaluation
+from triathlon.training.supervised.task import Embeddings, Evaluation
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,9 @@ class ImageClassification(Classification):
         if self.config.flip:
             pictures = flip(pictures, rng)
         return replace(batch, obs=torch.from_numpy(self.sequences(pictures)).transpose(0, 1))
+
+    def embed(self, network: Network, batch: Batch) -> Embeddings:
+        return replace(super().embed(network, batch), pictures=self._pictures(batch.obs).cpu().numpy())
 
     def show(
         self, found: Evaluation, network: Network, dataset: Dataset, probability: NDArray[Any], device: torch.device

@@ -1,6 +1,6 @@
 """What is learned: the contract between a task and the one loop that fits it.
 
-T rows in time, B examples of a batch, D features, H height, W width.
+T rows in time, B examples of a batch, D features, H height, W width, C channels.
 """
 
 from __future__ import annotations
@@ -40,6 +40,15 @@ class Evaluation:
     texts: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Embeddings:
+    """What a network makes of examples: vectors `[B, D]`, the name of each, and pictures `[B, H, W(, C)]` of bytes."""
+
+    vectors: Tensor
+    labels: list[str]
+    pictures: NDArray[np.uint8] | None = None
+
+
 class Task(ABC):
     """Data, the space of one observation, a head, a loss and measures.
 
@@ -53,6 +62,8 @@ class Task(ABC):
     higher_is_better: ClassVar[bool] = True
     carries_state: ClassVar[bool] = False
     """Does each batch go on where the one before it ended?"""
+    can_embed: ClassVar[bool] = False
+    """Is there `embed`?"""
 
     space: Space[Any]
     facts: dict[str, Any]
@@ -95,6 +106,10 @@ class Task(ABC):
     def evaluate(self, network: Network, dataset: Dataset, batch_size: int, device: torch.device) -> Evaluation:
         """How good the network is at all of a data set; called without gradients."""
 
+    def embed(self, network: Network, batch: Batch) -> Embeddings:
+        """What the network makes of a batch, for TensorBoard's projector; called without gradients."""
+        raise NotImplementedError(f"{type(self).__name__} sets can_embed, so it must define embed(network, batch)")
+
     @abstractmethod
     def predict(self, network: Network, files: Sequence[Path], device: torch.device) -> Iterator[str]:
         """What the network says to each of a person's own files, a line each.
@@ -108,4 +123,4 @@ class Task(ABC):
         return batch
 
 
-__all__ = ["Evaluation", "Picture", "Task", "TaskConfig"]
+__all__ = ["Embeddings", "Evaluation", "Picture", "Task", "TaskConfig"]

@@ -96,7 +96,7 @@ class VariationalAutoencoder(Autoencoder):
         head = _head(network)
 
         def codes(indices: NDArray[Any]) -> Tensor:
-            return head.encode(network.backbone(dataset.batch(indices).obs.to(device))[0])[0]
+            return self.encode(network, dataset.batch(indices).obs.to(device))
 
         first = np.arange(min(NUM_SHOWN, len(dataset)))
         again = head.decode(codes(first))
@@ -109,6 +109,10 @@ class VariationalAutoencoder(Autoencoder):
             "samples": sheet(list(to_bytes(samples)), 8),
             "interpolations": sheet(list(to_bytes(lines)), NUM_BETWEEN),
         }
+
+    def encode(self, network: Network, obs: Tensor) -> Tensor:
+        """The means of the codes."""
+        return _head(network).encode(network.backbone(obs)[0])[0]
 
     def make_again(self, network: Network, obs: Tensor) -> tuple[Tensor, str]:
         generator = torch.Generator().manual_seed(self.config.sample_seed)
