@@ -238,6 +238,30 @@ def test_the_distance_is_that_of_the_textbook(seed: int, size: int) -> None:
     assert frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_score_and_distance_are_those_of_torchmetrics() -> None:
+    from torchmetrics.image.fid import FrechetInceptionDistance
+    from torchmetrics.image.inception import InceptionScore
+
+    class Flat(torch.nn.Module):
+        num_features = 5
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.float().flatten(1)
+
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(n, 5, 1, 1, generator=generator) * scale + 1 for n, scale in ((60, 1), (50, 2)))
+    distance = FrechetInceptionDistance(Flat(), normalize=True, input_img_size=(5, 1, 1))
+    distance.update(a, real=True)
+    distance.update(b, real=False)
+    expected = float(distance.compute())
+    assert frechet_distance(a.flatten(1).numpy(), b.flatten(1).numpy()) == pytest.approx(expected, rel=1e-4)
+    score = InceptionScore(Flat(), normalize=False, splits=1)
+    score.update(a)
+    expected = float(score.compute()[0])
+    assert classifier_score(a.flatten(1).softmax(-1).numpy()) == pytest.approx(expected, rel=1e-4)
+
+
 def test_the_distance_of_one_number_is_between_means_and_deviations() -> None:
     a, b = np.array([[0.0], [2.0]]), np.array([[3.0], [7.0]])
     assert frechet_distance(a, b) == pytest.approx((5 - 1) ** 2 + (8**0.5 - 2**0.5) ** 2)
