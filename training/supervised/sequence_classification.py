@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
-from annotated_types import Gt, MinLen
+from annotated_types import Ge, Gt, MinLen
 from gymnasium import spaces
 from numpy.typing import NDArray
 
 from triathlon.networks.errors import SettingError
 from triathlon.training.supervised.classification import Classification, ClassificationConfig
-from triathlon.training.supervised.examples import Examples, Splits
+from triathlon.training.supervised.examples import Batch, Examples, Splits
 from triathlon.training.supervised.heads import Network
 from triathlon.training.supervised.sequence_sources import SequenceData, read_sequences, read_signal
 
@@ -30,6 +30,7 @@ class SequenceClassificationConfig(ClassificationConfig):
     ] = "mnist1d"
     as_rows: Annotated[bool, "read in time, for a memory; false: seen at once, as a picture of one line"] = True
     patch_size: Annotated[int, Gt(0), "with as_rows: frames that are read together as one row"] = 1
+    noise: Annotated[float, Ge(0), "added to what is learned from, in standard deviations of a channel"] = 0.0
 
     def __post_init__(self) -> None:
         if not self.as_rows and (self.pooling != "last" or self.patch_size != 1):
@@ -82,6 +83,12 @@ class SequenceClassification(Classification):
         obs = np.pad(obs, [(0, 0), (0, -obs.shape[1] % size), (0, 0)])
         length = None if signals.length is None else -(-signals.length // size)
         return Examples(obs.reshape(len(obs), -1, size * obs.shape[2]), signals.target, length)
+
+    def augment(self, batch: Batch, rng: np.random.Generator) -> Batch:
+        if not self.config.noise:
+            return batch
+        noise = self.config.noise * rng.standard_normal(batch.obs.shape, np.float32)
+        return replace(batch, obs=batch.obs + torch.from_numpy(noise))
 
     def predict(self, network: Network, files: Sequence[Path], device: torch.device) -> Iterator[str]:
         """Signals in .npy files or as text, a frame in each line."""
