@@ -31,6 +31,7 @@ EXTRAS = (
         "choix",
         "rust_reversi",
         "sklearn",
+        "mnist1d",
         "soundfile",
         "kaldi_native_fbank",
         "scipy",
