@@ -58,17 +58,18 @@ def test_it_goes_on_from_what_it_saved() -> None:
 def test_parts_that_learn_slower_or_not_at_all_are_groups_of_torch(as_function: bool) -> None:
     """`as_function`: the way of a compiled step, which takes gradients of a function of the parameters."""
     torch.manual_seed(0)
-    ours = nn.Sequential(nn.Linear(3, 7), nn.Tanh(), nn.Linear(7, 5), nn.Linear(5, 2))
+    first = nn.Linear(3, 7)
+    ours = nn.Sequential(first, nn.Tanh(), nn.Linear(7, 5), nn.Linear(5, 2))
     theirs = copy.deepcopy(ours)
     step = GradientStep(ours, loss, 1e-2, 1e-5, 0.5, compile=False, draws_or_remembers=False)
-    step.scale_rate(ours[0], 0.0)
+    step.scale_rate(first, 0.0)
     step.scale_rate(ours[2], 0.1)
     if as_function:
         step._run = lambda *batch: step._compiled_step(step._whole_step, *batch)
     theirs[0].requires_grad_(False)
     groups = [{"params": theirs[2].parameters(), "lr": 1e-3}, {"params": theirs[3].parameters(), "lr": 1e-2}]
     adam = torch.optim.Adam(groups, eps=1e-5)
-    frozen = ours[0].weight.clone()
+    frozen = first.weight.clone()
     for _ in range(10):
         x, y = torch.randn(5, 3), 3 * torch.randn(5, 2)
         _, norm = step(x, y)
@@ -78,4 +79,4 @@ def test_parts_that_learn_slower_or_not_at_all_are_groups_of_torch(as_function: 
         adam.step()
         for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
             torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
-    assert ours[0].weight.equal(frozen)
+    assert first.weight.equal(frozen)

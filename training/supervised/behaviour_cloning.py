@@ -105,9 +105,9 @@ class BehaviourCloning(Task):
         else:
             metrics["accuracy"] = _same(guess, target)
             metrics["accuracy_of_commonest"] = _commonest(target)
-        if isinstance(self.action_space, spaces.Discrete) and self.action_space.n <= MOST_NAMES:
-            num = int(self.action_space.n)
-            table, names = confusion(target, guess, num), [str(i + self.action_space.start) for i in range(num)]
+        if isinstance(self.action_space, spaces.Discrete) and int(self.action_space.n) <= MOST_NAMES:
+            start, num = int(self.action_space.start), int(self.action_space.n)
+            table, names = confusion(target, guess, num), [str(start + i) for i in range(num)]
             found.pictures["confusion"] = confusion_picture(table, names)
         if self.data is not None and dataset is self.data.test:
             metrics |= self._play(network, device)

@@ -80,6 +80,7 @@ class FramePrediction(Task):
     metric = "loss"
     higher_is_better = False
     carries_state = True
+    space: spaces.Box
 
     def __init__(self, config: FramePredictionConfig, facts: dict[str, Any] | None = None) -> None:
         self.config, self.data = config, None
@@ -120,7 +121,8 @@ class FramePrediction(Task):
 
     def evaluate(self, network: Network, dataset: Dataset, batch_size: int, device: torch.device) -> Evaluation:
         assert isinstance(dataset, RecordedRows)
-        total, num, shown = np.zeros(3), 0, []
+        total, num = np.zeros(3), 0
+        shown: list[NDArray[np.uint8]] = []
         state: State | None = None
         for batch in dataset.in_order(batch_size):
             batch = batch.to(device)

@@ -70,7 +70,7 @@ def screens(folder: Path, start: int) -> None:
     box, nothing = spaces.Box(0, 255, (8, 8), np.uint8), np.zeros(600, np.float32)
     over = is_first.copy()
     recording = Recording(
-        obs, action + start, nothing, over, ~is_first & False, is_first, box, spaces.Discrete(3, start=start)
+        obs, action + start, nothing, over, np.zeros(600, bool), is_first, box, spaces.Discrete(3, start=start)
     )
     recording.save(folder / "data")
 
@@ -103,4 +103,4 @@ def test_pixels_of_any_layout_are_channels_first_from_0_to_1() -> None:
         task(spaces.Box(-np.inf, np.inf, (3, 9, 10), np.float32))
 
 
-SIDES = spaces.Discrete(2)
+SIDES: spaces.Space[Any] = spaces.Discrete(2)
