@@ -11,6 +11,7 @@ import torch
 
 from triathlon.envs.make import EnvConfig, make_envs
 from triathlon.training import checkpoint, config
+from triathlon.training.engines.settings import check
 from triathlon.training.errors import RunError
 from triathlon.training.run_folder import create
 from triathlon.training.runner import Run
@@ -175,3 +176,11 @@ def test_a_run_that_goes_on_needs_no_source_and_stays_frozen(clone: Path, tmp_pa
 def test_wrong_settings_are_named(settings: dict[str, Any], sentence: str, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=sentence):
         made("ppo", tmp_path, **settings)
+
+
+def test_engines_that_cannot_start_from_a_run_refuse_it() -> None:
+    pytest.importorskip("stable_baselines3")
+    mapping = {"env": {"id": "CartPole-v1"}, "agent": "ppo", "total_steps": 8, "engine": "sb3"}
+    for setting in ({"init_from": "x"}, {"freeze_backbone": True}, {"backbone_scale": 0.5}):
+        with pytest.raises(RunError, match=f"{next(iter(setting))} is .*, which engine: sb3 has no counterpart for"):
+            check(config.from_mapping(mapping | setting))
