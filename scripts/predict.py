@@ -1,4 +1,4 @@
-"""`triathlon predict RUN FILE…`: what a supervised run makes of a person's own pictures or texts."""
+"""`triathlon predict RUN FILE…`: what a supervised run makes of a person's own pictures, texts or sounds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("run", metavar="RUN", help="folder of a run ('latest': the last one started)")
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="pictures or texts, as the task reads them")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="pictures, texts or sounds, as the task reads them")
     text = "best or last (default: best if there is one)"
     parser.add_argument("--checkpoint", choices=["best", "last"], metavar="NAME", help=text)
     options, settings = parser.parse_known_args(arguments)

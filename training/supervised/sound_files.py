@@ -1,9 +1,8 @@
-"""Recordings from files and in files. n samples of one channel, between -1 and 1."""
+"""Recordings from files. n samples of one channel, between -1 and 1."""
 
 from __future__ import annotations
 
 import importlib.util
-import io
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +47,6 @@ def at_rate(wave: NDArray[Any], rate: int, sample_rate: int) -> Wave:
     return resampled
 
 
-def wav(wave: Wave, sample_rate: int) -> bytes:
-    """The content of a .wav file of 16 bits."""
-    import soundfile
-
-    content = io.BytesIO()
-    soundfile.write(content, wave, sample_rate, format="WAV", subtype="PCM_16")
-    return content.getvalue()
-
-
 def check_packages() -> None:
     """Raises RunError where what reads and hears sounds is not installed."""
     for module in ("soundfile", "kaldi_native_fbank", "scipy"):
@@ -64,4 +54,4 @@ def check_packages() -> None:
             raise RunError(f"sounds need {module}; install it with: pip install 'triathlon[speech]'")
 
 
-__all__ = ["SUFFIXES", "Wave", "at_rate", "check_packages", "read_sound", "wav"]
+__all__ = ["SUFFIXES", "Wave", "at_rate", "check_packages", "read_sound"]
