@@ -139,7 +139,7 @@ class Autoencoder(Task):
 
     def make_again(self, network: Network, obs: Tensor) -> tuple[Tensor, str]:
         """What the network makes of `obs [1, 1, H, W(, C)]`: a picture `[1, C, H, W]`, and how near it is in words."""
-        made: Tensor = network(obs)[0]  # type: ignore[assignment]
+        made: Tensor = network(obs)[0]
         return made, f"mean squared error {float((made - to_planes(obs)).square().mean()):.4f}"
 
 

@@ -65,6 +65,7 @@ class SequenceClassification(Classification):
         shape: tuple[int, ...] = (config.patch_size * num_channels,)
         if not config.as_rows:
             shape = (1, num_frames) if num_channels == 1 else (num_channels, 1, num_frames)
+        self._shape = shape
         self.space = spaces.Box(-np.inf, np.inf, shape, np.float32)
         if data is not None:
             self.data = Splits(*(self.examples(part) for part in (data.train, data.validation, data.test)))
@@ -79,7 +80,7 @@ class SequenceClassification(Classification):
         if not self.config.as_rows:
             obs = obs[:, :num_frames]
             obs = np.pad(obs, [(0, 0), (0, num_frames - obs.shape[1]), (0, 0)])
-            return Examples(obs.transpose(0, 2, 1).reshape(len(obs), 1, *self.space.shape), signals.target)
+            return Examples(obs.transpose(0, 2, 1).reshape(len(obs), 1, *self._shape), signals.target)
         obs = np.pad(obs, [(0, 0), (0, -obs.shape[1] % size), (0, 0)])
         length = None if signals.length is None else -(-signals.length // size)
         return Examples(obs.reshape(len(obs), -1, size * obs.shape[2]), signals.target, length)

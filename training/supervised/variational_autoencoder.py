@@ -77,13 +77,13 @@ class VariationalAutoencoder(Autoencoder):
             logits, mean, log_variance = network(obs, generator=generator)[0]
             kl = kl_to_standard_normal(mean, log_variance)
             found.append((_reconstruction(logits, obs).cpu(), kl.cpu(), mean.cpu(), batch.target))
-        reconstruction, kl, mean, target = (torch.cat(part).numpy() for part in zip(*found, strict=True))
-        elbo, unknown = -reconstruction - kl, self.unknown(target)
+        reconstruction, divergence, means, target = (torch.cat(part).numpy() for part in zip(*found, strict=True))
+        elbo, unknown = -reconstruction - divergence, self.unknown(target)
         metrics = {
             "elbo": float(elbo[~unknown].mean()),
             "reconstruction": float(reconstruction[~unknown].mean()),
-            "kl": float(kl[~unknown].mean()),
-            "active_units": float((mean.var(0) > 0.01).sum()),
+            "kl": float(divergence[~unknown].mean()),
+            "active_units": float((means.var(0) > 0.01).sum()),
         }
         if unknown.any():
             metrics |= {"elbo_held_out": float(elbo[unknown].mean()), "auroc": auroc(-elbo, unknown)}

@@ -33,7 +33,13 @@ CPU = torch.device("cpu")
 
 
 def experiment(num_epochs: int, backbone: Any = MLP, **task: Any) -> SupervisedExperiment:
-    how = {"batch_size": 64, "learning_rate": 1e-3, "warmup_steps": 0, "max_grad_norm": None, "momentum": 0.5}
+    how: dict[str, Any] = {
+        "batch_size": 64,
+        "learning_rate": 1e-3,
+        "warmup_steps": 0,
+        "max_grad_norm": None,
+        "momentum": 0.5,
+    }
     how |= {"num_epochs": num_epochs, "evaluation_period": 100, "schedule": "constant", "weight_decay": 0.0}
     task = {"kind": "gan", "code_size": 8, "decoder_channels": 16, **task}
     return from_mapping({**QUIET, "task": task, "backbone": backbone, "fit": how})

@@ -53,7 +53,8 @@ def test_features_of_test_pictures_with_their_names_and_sprites(kind: str, tmp_p
     with torch.no_grad():
         features = again.network.backbone(test.batch(np.array(chosen)).obs)[0][-1]
         if kind != "image_classification":  # codes, of the variational one their means
-            features = again.network.head.code(features)[:, :16]
+            head: Any = again.network.head
+            features = head.code(features)[:, :16]
     assert np.allclose(vectors, features.numpy(), rtol=1e-4, atol=1e-5)
     assert labels == [str(test.target[i]) for i in chosen]
     sprite = np.asarray(Image.open(tmp_path / embedding.sprite.image_path))
