@@ -15,11 +15,16 @@ BIN := $(VENV)/bin
 ROOMS := agents configs envs networks scripts training
 
 # Debian packages behind the tests marked `external`; each gives a command of the same name, but recorded words, which
-# are files. Debian puts game engines into /usr/games, which is not on every PATH.
+# are files. Debian puts game engines into /usr/games, which is not on every PATH. The emoji come by npm.
+EMOJI := emoji-datasource-twitter
+EMOJI_PREFIX := $(or $(XDG_DATA_HOME),$(HOME)/.local/share)/triathlon
+HAS_EMOJI := $(wildcard $(EMOJI_PREFIX)/node_modules/$(EMOJI)/emoji.json)
 SYSTEM_PACKAGES := stockfish fairy-stockfish gnugo espeak-ng flite
 MISSING_PACKAGES := $(strip $(foreach package,$(SYSTEM_PACKAGES),\
     $(shell PATH="$$PATH:/usr/games"; command -v $(package) >/dev/null || echo $(package)))\
-    $(if $(wildcard /usr/share/asterisk/sounds/en_US_f_Allison/digits),,asterisk-core-sounds-en-wav))
+    $(if $(wildcard /usr/share/asterisk/sounds/en_US_f_Allison/digits),,asterisk-core-sounds-en-wav)\
+    $(if $(HAS_EMOJI),,$(shell command -v npm >/dev/null || echo npm)))
+MISSING := $(strip $(MISSING_PACKAGES) $(if $(HAS_EMOJI),,$(EMOJI)))
 
 # pygame draws to memory: no display is needed.
 export SDL_VIDEODRIVER ?= dummy
@@ -37,11 +42,11 @@ train: $(VENV)/.run  ## train an agent (CartPole by PPO, or CONFIG=…), ending 
 
 test: $(VENV)/.dev  ## the tests, without the learning tests (make learn)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup \
-	    -m "not slow and not cluster$(if $(MISSING_PACKAGES), and not external)" $(ARGS) || [ $$? -eq 5 ]
+	    -m "not slow and not cluster$(if $(MISSING), and not external)" $(ARGS) || [ $$? -eq 5 ]
 	@# Ray clusters start only on a machine that is not busy; 5: ARGS chose none of the tests.
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 0 -m "cluster and not slow" $(ARGS) || [ $$? -eq 5 ]
-ifneq ($(MISSING_PACKAGES),)
-	@echo "Left out: the tests marked external, which need $(MISSING_PACKAGES). 'make system-deps' installs it."
+ifneq ($(MISSING),)
+	@echo "Left out: the tests marked external, which need $(MISSING). 'make system-deps' installs it."
 endif
 
 lint: $(VENV)/.dev  ## style (ruff) and the import rule between the rooms (import-linter)
@@ -65,11 +70,15 @@ bench: $(VENV)/.dev  ## speed beside other libraries in the same run; BENCH=atar
 docs: $(VENV)/.dev .links  ## the pages, into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "site/index.html"
 
-system-deps:  ## Debian packages that tests marked external need
-ifeq ($(MISSING_PACKAGES),)
-	@echo "No Debian package is missing."
-else
+system-deps:  ## Debian packages, and pictures by npm, that tests marked external need
+ifeq ($(MISSING),)
+	@echo "Nothing is missing."
+endif
+ifneq ($(MISSING_PACKAGES),)
 	apt-get update && apt-get install --yes --no-install-recommends $(MISSING_PACKAGES)
+endif
+ifeq ($(HAS_EMOJI),)
+	npm install --no-audit --no-fund --prefix $(EMOJI_PREFIX) $(EMOJI)@16.0.0
 endif
 
 clean:  ## remove the environment, caches and built files (runs/ stays)
