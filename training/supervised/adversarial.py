@@ -133,8 +133,10 @@ class Gan(Task):
             assert isinstance(self.splits.train, Examples)
             num = len(self.splits.train)
             some = self.splits.train.part(np.arange(0, num, max(1, num // len(dataset)))[: len(dataset)])
-            reference = self.judge.look(self._real(dataset, batch_size, device))
-            measures = self.judge.look(self._real(some, batch_size, device)).measures(reference)
+            reference, learned_from = (
+                self.judge.look(self._real(part, batch_size, device)) for part in (dataset, some)
+            )
+            measures = reference.measures(learned_from)
             self._seen[id(dataset)] = reference, {f"real_{name}": value for name, value in measures.items()}
         reference, real = self._seen[id(dataset)]
         metrics = self.judge.look(self._made(network, len(dataset), batch_size, device)).measures(reference) | real
