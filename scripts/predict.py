@@ -20,7 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("run", metavar="RUN", help="folder of a run ('latest': the last one started)")
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="pictures, texts or sounds, as the task reads them")
+    text = "pictures, texts or sounds, as the task reads them"
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help=text)
     text = "best or last (default: best if there is one)"
     parser.add_argument("--checkpoint", choices=["best", "last"], metavar="NAME", help=text)
     options, settings = parser.parse_known_args(arguments)
