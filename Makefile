@@ -14,8 +14,8 @@ CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 ROOMS := agents configs envs networks scripts training
 
-# Debian packages behind the tests marked `external`; each gives a command of the same name, but recorded words, which
-# are files. Debian puts game engines into /usr/games, which is not on every PATH. The emoji come by npm.
+# Debian packages behind the tests marked `external`; each gives a command of the same name, but recorded words and
+# verses, which are files. Debian puts game engines into /usr/games, which is not on every PATH. The emoji come by npm.
 EMOJI := emoji-datasource-twitter
 EMOJI_PREFIX := $(or $(XDG_DATA_HOME),$(HOME)/.local/share)/triathlon
 HAS_EMOJI := $(wildcard $(EMOJI_PREFIX)/node_modules/$(EMOJI)/emoji.json)
@@ -23,6 +23,7 @@ SYSTEM_PACKAGES := stockfish fairy-stockfish gnugo espeak-ng flite
 MISSING_PACKAGES := $(strip $(foreach package,$(SYSTEM_PACKAGES),\
     $(shell PATH="$$PATH:/usr/games"; command -v $(package) >/dev/null || echo $(package)))\
     $(if $(wildcard /usr/share/asterisk/sounds/en_US_f_Allison/digits),,asterisk-core-sounds-en-wav)\
+    $(foreach package,sword-text-web sword-text-sparv,$(if $(wildcard /usr/share/doc/$(package)),,$(package)))\
     $(if $(HAS_EMOJI),,$(shell command -v npm >/dev/null || echo npm)))
 MISSING := $(strip $(MISSING_PACKAGES) $(if $(HAS_EMOJI),,$(EMOJI)))
 
