@@ -80,3 +80,21 @@ def regions(probability: NDArray[Any], points: NDArray[Any], target: NDArray[Any
         box = (x - 3, size[1] - y - 3, x + 3, size[1] - y + 3)
         draw.ellipse(box, fill=(200, 90, 0) if kind else (20, 60, 160), outline=WHITE)
     return np.asarray(image)
+
+
+def attention_picture(weight: NDArray[Any], rows: Sequence[str], columns: Sequence[str]) -> Picture:
+    """Where each token that was written (a row) looked in the source (a column), `weight [S, T]`; the more, the darker."""
+    cell, margin = 18, 80
+    image = Image.new("RGB", (margin + len(columns) * cell, margin + len(rows) * cell), WHITE)
+    draw = ImageDraw.Draw(image)
+    for i, j in np.ndindex(*weight.shape):
+        shade = int(255 * (1.0 - min(1.0, float(weight[i, j]))))
+        x, y = margin + j * cell, margin + i * cell
+        draw.rectangle((x, y, x + cell - 2, y + cell - 2), fill=(shade, shade, 255 - (255 - shade) // 3))
+    for i, name in enumerate(rows):
+        draw.text((margin - 4, margin + (i + 0.5) * cell), name.strip()[:12], fill=BLACK, anchor="rm")
+    for j, name in enumerate(columns):
+        label = Image.new("RGB", (margin - 4, 12), WHITE)
+        ImageDraw.Draw(label).text((0, 0), name.strip()[:12], fill=BLACK)
+        image.paste(label.rotate(90, expand=True), (margin + j * cell + 3, 0))
+    return np.asarray(image)
