@@ -36,7 +36,8 @@ def test_the_page_has_the_blocks_that_are_tested_here() -> None:
 def test_plain_pytorch(names: dict[str, Any]) -> None:
     backbone = names["backbone"]
     assert names["features"].shape == (1, 16, 64) and names["state"] == ()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in names["network"].parameters())
+    parameters = [*backbone.parameters(), *names["head"].parameters()]
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in parameters)
     assert sum(p.grad.abs().sum() for p in backbone.parameters()) > 0
 
 
