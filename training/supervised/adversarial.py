@@ -67,6 +67,13 @@ class AdversarialHead(nn.Module):
         return self.linear(pool(features, length, "last")).squeeze(-1)  # type: ignore[no-any-return]
 
 
+class AdversarialNetwork(Network):
+    """The discriminator, with the generators in its head."""
+
+    def compile_backbone(self) -> None:
+        raise SettingError("fit.compile: the gradient of a slope cannot go through compiled code; set it to false")
+
+
 class Gan(Task):
     """Pictures `[H, W]` or `[H, W, 3]` of bytes. The discriminator is the backbone; the generator is the decoder.
 
@@ -103,7 +110,7 @@ class Gan(Task):
     def make_network(self, backbone: Backbone, frozen: bool) -> Network:
         if frozen:
             raise SettingError("freeze_backbone: a frozen discriminator cannot be learned against; set it to false")
-        return super().make_network(backbone, frozen)
+        return AdversarialNetwork(backbone, self.make_head(backbone.out_features))
 
     def loss(
         self, network: Network, batch: Batch, state: State | None, generator: torch.Generator | None

@@ -216,6 +216,13 @@ def test_what_is_wrong_is_one_sentence(judge: Path, tmp_path: Path) -> None:
         Fit(from_mapping(mapping), tmp_path / "run")
 
 
+def test_a_compiled_discriminator_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("triathlon.training.supervised.network.has_compiler", lambda device: True)
+    mapping = {**QUIET, "task": {"kind": "gan"}, "backbone": MLP, "fit": {"compile": True}}
+    with pytest.raises(SettingError, match="cannot go through compiled code; set it to false"):
+        Fit(from_mapping(mapping), tmp_path)
+
+
 def test_the_score_is_one_to_the_number_of_classes() -> None:
     assert classifier_score(np.eye(4)[[0, 1, 2, 3, 0, 1, 2, 3]]) == pytest.approx(4)
     assert classifier_score(np.full((9, 4), 0.25)) == pytest.approx(1)
