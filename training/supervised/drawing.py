@@ -83,7 +83,7 @@ def regions(probability: NDArray[Any], points: NDArray[Any], target: NDArray[Any
 
 
 def attention_picture(weight: NDArray[Any], rows: Sequence[str], columns: Sequence[str]) -> Picture:
-    """Where each token that was written (a row) looked in the source (a column), `weight [S, T]`; the more, the darker."""
+    """Where each written token (a row) looked in the source (a column), the darker the more; `weight [S, T]`."""
     cell, margin = 18, 80
     image = Image.new("RGB", (margin + len(columns) * cell, margin + len(rows) * cell), WHITE)
     draw = ImageDraw.Draw(image)
