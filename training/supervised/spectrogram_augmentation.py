@@ -86,11 +86,11 @@ def masked(frames: Frames, length: Lengths, config: SpectrogramAugmentationConfi
     num, size, num_bands = frames.shape
     hidden = np.zeros((num, size, num_bands), bool)
     for _ in range(config.num_time_masks):
-        width = rng.integers(0, config.time_mask_size + 1, num)
+        width = np.asarray(rng.integers(0, config.time_mask_size + 1, num), np.int64)
         start = (rng.random(num) * np.maximum(length - width, 1)).astype(np.int64)
         hidden |= _between(start, width, size)[:, :, None]
     for _ in range(config.num_band_masks):
-        width = rng.integers(0, min(config.band_mask_size, num_bands) + 1, num)
+        width = np.asarray(rng.integers(0, min(config.band_mask_size, num_bands) + 1, num), np.int64)
         start = (rng.random(num) * (num_bands - width + 1)).astype(np.int64)
         hidden |= _between(start, width, num_bands)[:, None, :]
     return np.where(hidden, np.float32(0), frames)

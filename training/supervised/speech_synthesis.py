@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from triathlon.training.errors import RunError
 from triathlon.training.supervised.sound_files import Wave, at_rate, check_packages
@@ -119,7 +120,7 @@ def cache_folder() -> Path:
     return (Path(root) if root else Path.home() / ".cache") / "triathlon"
 
 
-def _keep(path: Path, samples: np.ndarray, sizes: np.ndarray) -> None:
+def _keep(path: Path, samples: NDArray[np.int16], sizes: NDArray[np.int64]) -> None:
     """Written beside, then renamed: no run ever reads half a file."""
     beside = path.with_name(f"{path.stem}.{os.getpid()}.part")
     try:
