@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from triathlon.networks import config_class, make_backbone
 from triathlon.networks.errors import SettingError
@@ -122,18 +122,28 @@ def test_a_small_network_learns_and_paints_a_photo(drawn: Path, tmp_path: Path) 
     task = make_task(experiment.task, state["facts"])  # as `triathlon predict` does: without the data
     network = make_network(experiment, task, torch.device("cpu")).eval()
     restore_network(network, state, result.checkpoint)
-    photo = Image.new("RGB", (108, 72), (110, 110, 110))
-    ImageDraw.Draw(photo).ellipse((10, 10, 60, 50), fill=(250, 60, 40))
-    photo.save(tmp_path / "mine.jpg", quality=95)
+    obs = make_task(experiment.task).splits.test.batch(np.arange(40)).obs
     with torch.no_grad():
-        (line,) = task.predict(network, [tmp_path / "mine.jpg"], torch.device("cpu"))
+        masks = network(obs)[0].argmax(1).numpy()
+        chosen = int((masks > 0).sum((1, 2)).argmax())
+        Image.fromarray(obs[0, chosen].numpy()).save(tmp_path / "mine.png")
+        (line,) = task.predict(network, [tmp_path / "mine.png"], torch.device("cpu"))
         with pytest.raises(RunError, match="there is no file"):
             list(task.predict(network, [tmp_path / "none.png"], torch.device("cpu")))
-    assert "mine.jpg: " in line and line.endswith(f"painted in {tmp_path / 'mine.segmented.png'}")
-    painted = np.asarray(Image.open(tmp_path / "mine.segmented.png")).astype(int)
-    assert painted.shape == (72, 108, 3)
-    changed = np.abs(painted - np.asarray(Image.open(tmp_path / "mine.jpg"))).max(-1) > 30
-    assert changed[15:45, 20:50].mean() > changed[55:].mean()  # more of the disc than of what is below it
+    assert line.endswith(f"painted in {tmp_path / 'mine.segmented.png'}")
+    kind, share = np.bincount(masks[chosen].ravel(), minlength=4)[1:].argmax(), np.bincount(masks[chosen].ravel())
+    assert f"mine.png: {task.facts['classes'][kind]} {100 * share[kind + 1] / 36**2:.1f} %" in line
+    painted = np.asarray(Image.open(tmp_path / "mine.segmented.png"))
+    assert masks[chosen].any() and np.array_equal(painted, paint(obs[0, chosen].numpy(), masks[chosen]))
+
+
+def test_a_photo_of_any_size_is_painted_in_its_own(drawn: Path, tmp_path: Path) -> None:
+    run = Fit(from_mapping({**QUIET, "task": on(drawn), "backbone": SMALL}), tmp_path / "run")
+    run.close()
+    Image.new("RGB", (108, 72), (110, 110, 110)).save(tmp_path / "mine.jpg")
+    with torch.no_grad():
+        list(run.task.predict(run.network.eval(), [tmp_path / "mine.jpg"], torch.device("cpu")))
+    assert Image.open(tmp_path / "mine.segmented.png").size == (108, 72)
 
 
 @pytest.mark.parametrize("kind", BACKBONES)
