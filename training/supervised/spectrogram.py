@@ -63,7 +63,8 @@ def spectrogram(wave: Wave, config: HearingConfig) -> Spectrogram:
     power = np.stack(frames)
     loudest = max(float(power.max()), 1e-20)
     bel = np.log10(np.maximum(power, loudest * 10**-DYNAMIC_RANGE))
-    return centred(bel[None], np.array([len(bel)]), config.relative_to)[0]
+    relative: Spectrogram = centred(bel[None], np.array([len(bel)]), config.relative_to)[0]
+    return relative
 
 
 def centred(frames: NDArray[np.float32], length: NDArray[np.int64], relative_to: str) -> NDArray[np.float32]:
