@@ -80,7 +80,9 @@ class Translation(Task):
         if facts is None:
             _sacrebleu()
             parts = split_apart(read_pairs(config.source, config.target), SHARES)
-            facts = learn_pieces(config.tokens, (text for pair in parts[0] for text in pair), config.vocabulary_size)
+            facts = learn_pieces(
+                config.tokens, (f" {text}" for pair in parts[0] for text in pair), config.vocabulary_size
+            )
         self.facts = facts
         self.pieces = Pieces(facts)
         self.end = len(self.pieces)

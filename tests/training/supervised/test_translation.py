@@ -62,9 +62,9 @@ def untrained(folder: Path, name: str = "gru", **task: Any) -> tuple[Translation
 # --- what is learned --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "copy"), [("lstm", True), ("gru", False), ("transformer", True)])
-def test_every_backbone_learns_to_write_backwards(name: str, copy: bool, tmp_path: Path) -> None:
-    settings = {"num_epochs": 14, "evaluation_period": 1000, "learning_rate": 5e-3 if name == "transformer" else 1e-2}
+@pytest.mark.parametrize(("name", "copy"), [("lstm", True), ("gru", False)])
+def test_a_memory_learns_to_write_backwards(name: str, copy: bool, tmp_path: Path) -> None:
+    settings = {"num_epochs": 14, "evaluation_period": 1000, "learning_rate": 1e-2}
     run = Fit(translator(tmp_path, name, settings, copy=copy, label_smoothing=0.05), tmp_path / "run")
     result = run.train()
     run.close()
@@ -90,6 +90,12 @@ def test_a_file_is_translated_line_by_line(tmp_path: Path, capsys: pytest.Captur
         with torch.no_grad():
             expected.append(task.translate(run.network, tokens, torch.tensor([len(tokens)]))[0])
     assert capsys.readouterr().out == f"{expected[0]}\n\n{expected[1]}\n"
+
+
+def test_words_without_a_space_come_back_without_a_sign(tmp_path: Path) -> None:
+    task, _ = untrained(tmp_path)
+    assert task.text(task.numbers("dab")) == "dab"
+    assert 0 not in task.numbers("dab")
 
 
 # --- the decoder ------------------------------------------------------------------------------------------------------
