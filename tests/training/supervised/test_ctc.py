@@ -29,7 +29,8 @@ TWO_ROWS = torch.tensor([[0.6, 0.4], [0.6, 0.4]]).log()
 
 def all_texts(log_probability: Tensor) -> dict[tuple[int, ...], float]:
     """The probability of every text, as the sum over all K^T paths."""
-    rows, found = log_probability.double().exp().tolist(), defaultdict(float)
+    rows = log_probability.double().exp().tolist()
+    found: dict[tuple[int, ...], float] = defaultdict(float)
     for path in itertools.product(range(len(rows[0])), repeat=len(rows)):
         found[tuple(collapse(path))] += math.prod(row[k] for row, k in zip(rows, path, strict=True))
     return found
