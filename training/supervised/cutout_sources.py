@@ -122,7 +122,7 @@ def _read_cutout(path: Path) -> Image.Image:
     if visible.all() or not visible.any():
         found = "no transparent pixel, so nothing says where the object ends" if visible.all() else "nothing on it"
         raise RunError(f"task.source: {path} has {found}")
-    rows, columns = visible.any(1).nonzero()[0], visible.any(0).nonzero()[0]
+    rows, columns = (np.flatnonzero(visible.any(axis)) for axis in (1, 0))
     return picture.crop((int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1))
 
 

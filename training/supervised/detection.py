@@ -59,6 +59,8 @@ class BoxHead(nn.Module):
     four sides are.
     """
 
+    centres: Tensor  # [N, 2]: the middle of each cell in pixels
+
     def __init__(
         self, shapes: tuple[MapShape, ...], side: int, num_classes: int, channels: int, dropout: float
     ) -> None:

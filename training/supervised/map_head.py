@@ -32,6 +32,9 @@ class Place(nn.Module):
     simply be enlarged. As two products with small matrices this is exact, and its gradient is the same on every run.
     """
 
+    down: Tensor  # [h of the target, h of the source]
+    across: Tensor  # [w, w]
+
     def __init__(self, source: MapShape, target: MapShape) -> None:
         super().__init__()
         sides = ((source.height, target.height), (source.width, target.width))

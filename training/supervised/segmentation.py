@@ -130,7 +130,8 @@ def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
 def iou_of(table: NDArray[np.int64]) -> NDArray[np.float64]:
     """`[K]`: hits / (pixels of a class or taken for it), from a confusion table; nan for a class without either."""
     hits, either = np.diag(table), table.sum(0) + table.sum(1) - np.diag(table)
-    return np.divide(hits, either, out=np.full(len(table), np.nan), where=either > 0)
+    each: NDArray[np.float64] = np.divide(hits, either, out=np.full(len(table), np.nan), where=either > 0)
+    return each
 
 
 __all__ = ["Segmentation", "SegmentationConfig", "dice_loss", "iou_of"]

@@ -88,8 +88,8 @@ def plain_suppression(found: Scored, threshold: float) -> list[bool]:
 
 
 def suppress(found: Scored, threshold: float) -> list[bool]:
-    tensors = (torch.tensor([each[i] for each in found], dtype=torch.float64) for i in range(3))
-    kept: list[bool] = non_maximum_suppression(*tensors, threshold).tolist()
+    box, score, kind = (torch.tensor([each[i] for each in found], dtype=torch.float64) for i in range(3))
+    kept: list[bool] = non_maximum_suppression(box, score, kind, threshold).tolist()
     return kept
 
 
@@ -110,8 +110,10 @@ def test_suppression_is_the_loop(found: Scored, threshold: float) -> None:
 @given(st.lists(SCORED.filter(lambda found: len(found) >= 3), min_size=2, max_size=3))
 def test_pictures_side_by_side_are_suppressed_each_for_itself(pictures: list[Scored]) -> None:
     cut = [found[:3] for found in pictures]
-    tensors = (torch.tensor([[each[i] for each in found] for found in cut], dtype=torch.float64) for i in range(3))
-    assert non_maximum_suppression(*tensors, 0.3).tolist() == [plain_suppression(found, 0.3) for found in cut]
+    box, score, kind = (
+        torch.tensor([[row[i] for row in found] for found in cut], dtype=torch.float64) for i in range(3)
+    )
+    assert non_maximum_suppression(box, score, kind, 0.3).tolist() == [plain_suppression(found, 0.3) for found in cut]
 
 
 # --- average precision ------------------------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ def test_at_the_start_boxes_stand_around_their_cells_and_nothing_is_likely() -> 
 
 def test_frames_are_drawn_inside_their_boxes() -> None:
     framed = frame(np.zeros((20, 30, 3), np.uint8), np.array([[5.0, 4, 15, 12]]), np.array([2]))
-    rows, columns = framed.any(-1).any(1).nonzero()[0], framed.any(-1).any(0).nonzero()[0]
+    rows, columns = (np.flatnonzero(framed.any(axis)) for axis in ((1, 2), (0, 2)))
     assert (columns[0], rows[0], columns[-1], rows[-1]) == (5, 4, 14, 11)
     assert tuple(framed[4, 5]) == class_colour(2) and not framed[8, 10].any()
 
