@@ -12,8 +12,8 @@ Parts, each from scratch and from what was learned before, with the same setting
   whole training's agent with every fifth action at random: its backbone and policy head (`clone`) or its backbone
   (`backbone`).
 - side, digits: where the ball is as seen from the paddle (3 classes), and which digit it is (10), by 20 labelled
-  pictures a class, a tenth of which choose the checkpoint; the CNN from scratch (`scratch`) or from an agent that played
-  Catch for 40,000 steps (`agent`).
+  pictures a class, a tenth of which choose the checkpoint; the CNN from scratch (`scratch`) or from an agent that
+  played Catch for 40,000 steps (`agent`).
 
 For agents: `learning`, the mean return while learning, and `final`, that of 100 greedy episodes at the end. For
 classifiers: `accuracy` on pictures that were not learned from. What is learned before is learned anew with each seed.

@@ -293,13 +293,13 @@ def test_a_run_on_sounds_goes_on_to_the_bit(tmp_path: Path) -> None:
 SPEECH_CONFIG = """
 task: {{kind: speech_recognition, source: {source}, unit: {unit}, hearing: {{num_bands: 16}}}}
 backbone: {{kind: {backbone}}}
-fit: {{num_epochs: 25, batch_size: 8, learning_rate: 1e-2, warmup_steps: 10, evaluation_period: 108}}
+fit: {{num_epochs: 40, batch_size: 8, learning_rate: 1e-2, warmup_steps: 10, evaluation_period: 108}}
 num_threads: 1
 """
 
 
 @pytest.mark.parametrize(
-    ("unit", "backbone"), [("word", "gru, hidden_size: 48"), ("character", "lstm, hidden_size: 48")]
+    ("unit", "backbone"), [("word", "gru, hidden_size: 48"), ("character", "gru, hidden_size: 64")]
 )
 def test_what_tones_say_is_written_down(
     unit: str, backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
