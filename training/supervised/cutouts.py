@@ -23,6 +23,9 @@ SMALLEST_SHARE = 0.6  # of an object that must stay in sight when others are put
 TRIES = 8  # places that are tried before an object is left out
 ZOOMS = (1.0, 1.5, 2.0, 3.0, 4.0)  # shorter side of a photo, in windows
 LIGHT = (0.75, 1.25)  # what each colour of a picture is multiplied with
+CONTRAST = (0.5, 1.5)  # of each colour of a photo that is learned on
+BRIGHTNESS = 60.0  # what is added to it at most, of 255
+LEARNED = 0  # the part that is learned on
 PHOTO = -1  # the owner of a pixel where no object is
 NUM_REMEMBERED = 16_384  # turned objects, which take longer to make than all the rest of a scene
 
@@ -79,7 +82,8 @@ class Composer:
     """Makes scenes. Scene `index` of a `part` is always the same, whatever was made before it.
 
     One to `most_objects` objects of sizes, angles and places that are drawn evenly; half of them are mirrored, and all
-    stand in light of a random colour.
+    stand in light of a random colour. The photos that are learned on are turned and given other colours too: a few of
+    them have to do for all that photos may show.
 
     Args:
         cutouts: of each class its objects, RGBA, no pixel wider than what is seen of them.
@@ -121,7 +125,8 @@ class Composer:
         photo = self._photos[part][int(rng.integers(len(self._photos[part])))]
         top, left = (int(rng.integers(pixels - self._side + 1)) for pixels in photo.shape[:2])
         window = photo[top : top + self._side, left : left + self._side]
-        return (window[:, ::-1] if rng.random() < 0.5 else window).astype(np.float32)
+        window = (window[:, ::-1] if rng.random() < 0.5 else window).astype(np.float32)
+        return _changed(window, rng) if part == LEARNED else window
 
     def _turn(self, kind: int, which: int, longer: int, mirrored: bool, angle: int) -> NDArray[np.uint8]:
         """An object of a class in a size and an attitude, `[h, w, 4]`."""
@@ -131,6 +136,15 @@ class Composer:
         if mirrored:
             cutout = cutout.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         return np.asarray(cutout.rotate(angle, Image.Resampling.BILINEAR, expand=True))
+
+
+def _changed(window: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """A square of a photo turned by right angles, its colours exchanged and each of them changed."""
+    window = np.rot90(window, int(rng.integers(4)))[..., rng.permutation(3)]
+    mean = window.mean((0, 1))
+    changed = mean + rng.uniform(*CONTRAST, 3) * (window - mean) + rng.uniform(-BRIGHTNESS, BRIGHTNESS, 3)
+    recoloured: NDArray[np.float32] = changed.clip(0, 255).astype(np.float32)
+    return recoloured
 
 
 def _zoomed(photo: Photo, side: int) -> list[Photo]:

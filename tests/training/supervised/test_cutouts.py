@@ -47,7 +47,7 @@ def test_a_scene_is_always_the_same_and_no_two_are() -> None:
 @given(st.integers(0, 10**9))
 @settings(max_examples=60, deadline=None)
 def test_masks_and_boxes_are_exact(index: int) -> None:
-    scene = composer().scene(0, index)
+    scene = composer().scene(1, index)
     assert scene.picture.shape == (40, 40, 3) and scene.picture.dtype == np.uint8
     assert 1 <= len(scene.classes) == len(scene.boxes) <= 4
     assert set(np.unique(scene.mask)) - {0} == {int(k) + 1 for k in scene.classes}
@@ -59,8 +59,17 @@ def test_masks_and_boxes_are_exact(index: int) -> None:
     ratio = (red + 1) / (blue + 1)  # away from edges, where objects are mixed with what is behind them
     assert (ratio[inner(scene.mask, 1)] > 1.3).all()
     assert (ratio[inner(scene.mask, 2)] < 0.7).all()
-    light = np.median(red[inner(scene.mask, 0)]) / 100
-    assert LIGHT[0] - 0.02 <= light <= LIGHT[1]
+    light = np.median(red[inner(scene.mask, 0)]) / 50
+    assert LIGHT[0] - 0.04 <= light <= LIGHT[1]
+
+
+def test_photos_that_are_learned_on_change_their_colours_and_others_only_their_light() -> None:
+    def grey_of_the_photo(part: int) -> list[float]:
+        scenes = [composer().scene(part, index) for index in range(20)]
+        return [float(np.median(s.picture[..., 0][s.mask == 0])) for s in scenes]
+
+    assert min(grey_of_the_photo(0)) < 70 and max(grey_of_the_photo(0)) > 130  # 100, and up to 60 more or less
+    assert all(50 * LIGHT[0] - 2 <= grey <= 50 * LIGHT[1] for grey in grey_of_the_photo(1))
 
 
 def inner(mask: np.ndarray, value: int) -> np.ndarray:
