@@ -125,8 +125,8 @@ class Composer:
         photo = self._photos[part][int(rng.integers(len(self._photos[part])))]
         top, left = (int(rng.integers(pixels - self._side + 1)) for pixels in photo.shape[:2])
         window = photo[top : top + self._side, left : left + self._side]
-        window = (window[:, ::-1] if rng.random() < 0.5 else window).astype(np.float32)
-        return _changed(window, rng) if part == LEARNED else window
+        square: NDArray[np.float32] = (window[:, ::-1] if rng.random() < 0.5 else window).astype(np.float32)
+        return _changed(square, rng) if part == LEARNED else square
 
     def _turn(self, kind: int, which: int, longer: int, mirrored: bool, angle: int) -> NDArray[np.uint8]:
         """An object of a class in a size and an attitude, `[h, w, 4]`."""
