@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import VectorEnv
+from hypothesis import settings
 
 from triathlon.agents.agent import Metrics
 from triathlon.agents.registry import make_learner
@@ -22,6 +23,10 @@ from triathlon.training.task import make_task
 
 # Ray would write a token into the user's home, and look for it in that of each test; a process reads it only once.
 os.environ["RAY_AUTH_MODE"] = "disabled"
+
+# How long an example takes says more about what else the machine does than about the code.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 @pytest.fixture(autouse=True)
