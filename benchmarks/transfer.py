@@ -41,7 +41,7 @@ from triathlon.training.runner import Run, train
 from triathlon.training.statistics import summarize
 from triathlon.training.supervised.config import from_mapping
 from triathlon.training.supervised.fit import fit
-from triathlon.training.supervised.recorder import record
+from triathlon.training.supervised.played.recorder import record
 from triathlon.training.yaml_text import dump
 
 CNN = {"kind": "cnn", "features": 64}  # that of catch_ppo

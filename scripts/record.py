@@ -15,7 +15,7 @@ from triathlon.training import config
 from triathlon.training.errors import RunError
 from triathlon.training.restoring import load_policy
 from triathlon.training.run_folder import open_run
-from triathlon.training.supervised.recorder import RECORDING_SEED, record
+from triathlon.training.supervised.played.recorder import RECORDING_SEED, record
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,7 +12,7 @@ from triathlon.scripts.main import main
 from triathlon.training import config
 from triathlon.training.run_folder import create
 from triathlon.training.runner import train
-from triathlon.training.supervised.recording import read
+from triathlon.training.supervised.played.recording import read
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ def test_from_a_configuration_to_a_persons_own_picture(here: Path, capsys: pytes
     assert (run / "command.txt").read_text() == (
         "triathlon supervised tiny.yaml --fit.learning-rate 5e-3 --name mine\n"
     )
-    from triathlon.training.supervised.picture_sources import read_pictures
+    from triathlon.training.supervised.pictures.sources import read_pictures
 
     pictures, target = read_pictures("digits", None).test
     for i in range(40):

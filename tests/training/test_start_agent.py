@@ -17,7 +17,7 @@ from triathlon.training.run_folder import create
 from triathlon.training.runner import Run
 from triathlon.training.supervised.config import from_mapping
 from triathlon.training.supervised.fit import fit
-from triathlon.training.supervised.recorder import record
+from triathlon.training.supervised.played.recorder import record
 
 QUIET = {"logging": {"tensorboard": False, "csv": False}, "num_threads": 1, "device": "cpu"}
 MLP = {"kind": "mlp", "hidden_sizes": [8, 8]}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from triathlon.networks.backbone import State
-from triathlon.training.supervised.beam_search import beam_search, length_penalty
+from triathlon.training.supervised.texts.beam_search import beam_search, length_penalty
 
 END, NUM_TOKENS, MAX_LENGTH = 2, 3, 4
 

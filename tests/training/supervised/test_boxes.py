@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triathlon.training.supervised.boxes import (
+from triathlon.training.supervised.pictures.boxes import (
     Found,
     area,
     average_precision,

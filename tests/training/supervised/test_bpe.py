@@ -15,9 +15,9 @@ from triathlon.training import checkpoint
 from triathlon.training.errors import RunError
 from triathlon.training.supervised.config import from_mapping
 from triathlon.training.supervised.fit import Fit
-from triathlon.training.supervised.pieces import UNKNOWN, Pieces, learn_pieces
 from triathlon.training.supervised.stream import Stream
-from triathlon.training.supervised.text_generation import TextGeneration
+from triathlon.training.supervised.texts.pieces import UNKNOWN, Pieces, learn_pieces
+from triathlon.training.supervised.texts.text_generation import TextGeneration
 
 pytest.importorskip("tokenizers")
 

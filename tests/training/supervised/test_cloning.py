@@ -16,8 +16,8 @@ from triathlon.training.errors import RunError
 from triathlon.training.supervised.config import from_mapping
 from triathlon.training.supervised.fit import FitResult, fit
 from triathlon.training.supervised.network import load_checkpoint, make_network, restore_network
-from triathlon.training.supervised.recorder import record
-from triathlon.training.supervised.recording import Recording
+from triathlon.training.supervised.played.recorder import record
+from triathlon.training.supervised.played.recording import Recording
 from triathlon.training.supervised.registry import make_task
 
 QUIET = {"logging": {"tensorboard": False, "csv": False}, "num_threads": 1, "device": "cpu"}

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from triathlon.training.supervised.ctc import (
+from triathlon.training.supervised.sounds.ctc import (
     beam_search,
     collapse,
     ctc_loss,

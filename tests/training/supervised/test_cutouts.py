@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from triathlon.training.errors import RunError
-from triathlon.training.supervised.cutout_sources import EMOJI_CLASSES, emoji_folder, read_cutouts, read_photos
-from triathlon.training.supervised.cutouts import LIGHT, SMALLEST_SHARE, Composer, Scene, Scenes
+from triathlon.training.supervised.pictures.cutout_sources import EMOJI_CLASSES, emoji_folder, read_cutouts, read_photos
+from triathlon.training.supervised.pictures.cutouts import LIGHT, SMALLEST_SHARE, Composer, Scene, Scenes
 
 
 def disc(colour: tuple[int, int, int]) -> Image.Image:

@@ -13,10 +13,10 @@ from torch.nn import functional as F
 
 from triathlon.networks.images import MapShape
 from triathlon.training.supervised.config import from_mapping
-from triathlon.training.supervised.detection import BoxHead, assign, focal_loss
 from triathlon.training.supervised.fit import Fit, fit
 from triathlon.training.supervised.network import load_checkpoint, make_network, restore_network
-from triathlon.training.supervised.overlays import class_colour, frame
+from triathlon.training.supervised.pictures.detection import BoxHead, assign, focal_loss
+from triathlon.training.supervised.pictures.overlays import class_colour, frame
 from triathlon.training.supervised.registry import make_task
 
 QUIET = {"logging": {"tensorboard": False, "csv": False}, "num_threads": 1, "device": "cpu"}

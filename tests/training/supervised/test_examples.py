@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triathlon.training.supervised.augmentation import flip, shift
 from triathlon.training.supervised.examples import Examples, parts
 from triathlon.training.supervised.heads import ClassHead, drop, pool
+from triathlon.training.supervised.pictures.augmentation import flip, shift
 
 
 def sentences() -> Examples:

@@ -12,12 +12,12 @@ from gymnasium import spaces
 
 from triathlon.envs.make import EnvConfig, make_envs
 from triathlon.training.errors import RunError
-from triathlon.training.supervised import space_json
 from triathlon.training.supervised.config import from_mapping
 from triathlon.training.supervised.fit import fit
-from triathlon.training.supervised.frame_prediction import FramePrediction, FramePredictionConfig
-from triathlon.training.supervised.recorder import record
-from triathlon.training.supervised.recording import Recording
+from triathlon.training.supervised.played import space_json
+from triathlon.training.supervised.played.frame_prediction import FramePrediction, FramePredictionConfig
+from triathlon.training.supervised.played.recorder import record
+from triathlon.training.supervised.played.recording import Recording
 
 QUIET = {"logging": {"tensorboard": False, "csv": False}, "num_threads": 1, "device": "cpu"}
 CNN = {"kind": "cnn", "features": 32, "channels": [8], "kernel_sizes": [3], "strides": [1]}

@@ -17,15 +17,15 @@ from torch.nn import functional as F
 from triathlon.networks.errors import SettingError
 from triathlon.training import checkpoint
 from triathlon.training.errors import RunError
-from triathlon.training.supervised.adversarial import AdversarialHead, Gan
 from triathlon.training.supervised.config import SupervisedExperiment, from_mapping
-from triathlon.training.supervised.decoder import to_obs, to_planes
 from triathlon.training.supervised.fit import Fit, fit
-from triathlon.training.supervised.image_classification import ImageClassification
-from triathlon.training.supervised.judge import Judge
 from triathlon.training.supervised.network import make_network
+from triathlon.training.supervised.pictures.adversarial import AdversarialHead, Gan
+from triathlon.training.supervised.pictures.decoder import to_obs, to_planes
+from triathlon.training.supervised.pictures.image_classification import ImageClassification
+from triathlon.training.supervised.pictures.judge import Judge
+from triathlon.training.supervised.pictures.sample_measures import classifier_score, coverage, frechet_distance
 from triathlon.training.supervised.registry import make_task
-from triathlon.training.supervised.sample_measures import classifier_score, coverage, frechet_distance
 
 QUIET = {"logging": {"tensorboard": False, "csv": False}, "num_threads": 1, "device": "cpu"}
 MLP = {"kind": "mlp", "hidden_sizes": [64], "activation": "relu"}

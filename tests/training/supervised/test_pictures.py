@@ -14,7 +14,7 @@ from triathlon.training.errors import RunError
 from triathlon.training.supervised.config import from_mapping
 from triathlon.training.supervised.drawing import confusion_picture, regions, sheet
 from triathlon.training.supervised.fit import fit
-from triathlon.training.supervised.picture_sources import read_picture, read_pictures
+from triathlon.training.supervised.pictures.sources import read_picture, read_pictures
 
 QUIET = {"logging": {"tensorboard": False, "csv": False}, "num_threads": 1, "device": "cpu"}
 

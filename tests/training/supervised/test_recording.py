@@ -14,12 +14,12 @@ from gymnasium import spaces
 
 from triathlon.envs.make import EnvConfig, make_envs
 from triathlon.training.errors import RunError
-from triathlon.training.supervised import space_json
-from triathlon.training.supervised.behaviour_cloning import best_episodes
-from triathlon.training.supervised.minari_source import read_recording
-from triathlon.training.supervised.recorder import RandomPolicy, record
-from triathlon.training.supervised.recording import ARRAYS, Recording, read
-from triathlon.training.supervised.rows import RecordedRows, splits_of
+from triathlon.training.supervised.played import space_json
+from triathlon.training.supervised.played.behaviour_cloning import best_episodes
+from triathlon.training.supervised.played.minari_source import read_recording
+from triathlon.training.supervised.played.recorder import RandomPolicy, record
+from triathlon.training.supervised.played.recording import ARRAYS, Recording, read
+from triathlon.training.supervised.played.rows import RecordedRows, splits_of
 
 
 def played(env_id: str = "CartPole-v1", num_steps: int = 200, num_envs: int = 2) -> Recording:

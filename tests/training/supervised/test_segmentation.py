@@ -18,11 +18,11 @@ from triathlon.networks.images import MapShape, PictureBackbone
 from triathlon.training.errors import RunError
 from triathlon.training.supervised.config import from_mapping
 from triathlon.training.supervised.fit import Fit, fit
-from triathlon.training.supervised.map_head import MapHead, Place, grid
 from triathlon.training.supervised.network import load_checkpoint, make_network, restore_network
-from triathlon.training.supervised.overlays import class_colour, paint
+from triathlon.training.supervised.pictures.map_head import MapHead, Place, grid
+from triathlon.training.supervised.pictures.overlays import class_colour, paint
+from triathlon.training.supervised.pictures.segmentation import dice_loss, iou_of
 from triathlon.training.supervised.registry import make_task
-from triathlon.training.supervised.segmentation import dice_loss, iou_of
 
 QUIET = {"logging": {"tensorboard": False, "csv": False}, "num_threads": 1, "device": "cpu"}
 SMALL = {"kind": "cnn", "channels": [16, 32], "kernel_sizes": [4, 3], "strides": [2, 2], "features": 0}

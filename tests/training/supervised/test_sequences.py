@@ -17,8 +17,11 @@ from triathlon.training.supervised.examples import Examples
 from triathlon.training.supervised.fit import fit
 from triathlon.training.supervised.network import make_network
 from triathlon.training.supervised.registry import make_task
-from triathlon.training.supervised.sequence_classification import SequenceClassification, SequenceClassificationConfig
-from triathlon.training.supervised.sequence_sources import read_sequences, read_signal
+from triathlon.training.supervised.signals.sequence_classification import (
+    SequenceClassification,
+    SequenceClassificationConfig,
+)
+from triathlon.training.supervised.signals.sources import read_sequences, read_signal
 
 QUIET = {"logging": {"tensorboard": False, "csv": False}, "num_threads": 1, "device": "cpu"}
 TASK = "sequence_classification"

@@ -20,10 +20,10 @@ from triathlon.training import checkpoint
 from triathlon.training.errors import RunError
 from triathlon.training.supervised.config import from_mapping
 from triathlon.training.supervised.fit import Fit, fit
-from triathlon.training.supervised.hearing import Hearing
-from triathlon.training.supervised.sound_files import read_sound
-from triathlon.training.supervised.spectrogram import HearingConfig, spectrogram
-from triathlon.training.supervised.spectrogram_augmentation import (
+from triathlon.training.supervised.sounds.hearing import Hearing
+from triathlon.training.supervised.sounds.sound_files import read_sound
+from triathlon.training.supervised.sounds.spectrogram import HearingConfig, spectrogram
+from triathlon.training.supervised.sounds.spectrogram_augmentation import (
     SpectrogramAugmentationConfig,
     band_shifted,
     later,

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from triathlon.training.errors import RunError
-from triathlon.training.supervised import speech_sources
-from triathlon.training.supervised.speech_sources import read_labelled
-from triathlon.training.supervised.speech_synthesis import Utterance, espeak_voices, say, say_all, styles
+from triathlon.training.supervised.sounds import sources
+from triathlon.training.supervised.sounds.sources import read_labelled
+from triathlon.training.supervised.sounds.speech_synthesis import Utterance, espeak_voices, say, say_all, styles
 
 
 @pytest.fixture(autouse=True)
@@ -66,14 +66,14 @@ def test_a_faster_voice_is_shorter() -> None:
 
 @pytest.mark.external
 def test_no_voice_is_learned_from_and_tested_with() -> None:
-    train, validation, test = speech_sources._voices()
+    train, validation, test = sources._voices()
     assert [len(part) for part in (train, validation, test)] == [82, 9, 10]
     assert len({*train, *validation, *test}) == 101 == len(espeak_voices())
 
 
 @pytest.mark.external
 def test_recordings_of_a_real_speaker_are_read() -> None:
-    waves = speech_sources._recorded(8000)
+    waves = sources._recorded(8000)
     assert [round(len(wave) / 8000, 2) for wave in waves] == [
         0.87,
         0.91,

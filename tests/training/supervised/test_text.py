@@ -16,11 +16,11 @@ from triathlon.training import checkpoint
 from triathlon.training.errors import RunError
 from triathlon.training.supervised.config import SupervisedExperiment, from_mapping
 from triathlon.training.supervised.fit import Fit, fit
-from triathlon.training.supervised.pieces import UNKNOWN
 from triathlon.training.supervised.stream import Stream
-from triathlon.training.supervised.text_generation import TextGeneration, draw, generate
-from triathlon.training.supervised.text_sources import read_long_text, read_texts
-from triathlon.training.supervised.words import Vocabulary, pad, split_words
+from triathlon.training.supervised.texts.pieces import UNKNOWN
+from triathlon.training.supervised.texts.sources import read_long_text, read_texts
+from triathlon.training.supervised.texts.text_generation import TextGeneration, draw, generate
+from triathlon.training.supervised.texts.words import Vocabulary, pad, split_words
 
 QUIET = {"logging": {"tensorboard": False, "csv": False}, "num_threads": 1, "device": "cpu"}
 LANGUAGE_MODELS = {

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from triathlon.scripts import predict
 from triathlon.training.config import dump
 from triathlon.training.errors import RunError
-from triathlon.training.supervised.attentive_decoder import Translator
 from triathlon.training.supervised.config import SupervisedExperiment, from_mapping
 from triathlon.training.supervised.fit import Fit
-from triathlon.training.supervised.keep_apart import families, keys, split_apart
-from triathlon.training.supervised.pairs import NOTHING, Pairs
-from triathlon.training.supervised.sentence_pairs import SWORD, _descriptions, read_pairs
-from triathlon.training.supervised.translation import Translation, bleu
+from triathlon.training.supervised.texts.attentive_decoder import Translator
+from triathlon.training.supervised.texts.keep_apart import families, keys, split_apart
+from triathlon.training.supervised.texts.pairs import NOTHING, Pairs
+from triathlon.training.supervised.texts.sentence_pairs import SWORD, _descriptions, read_pairs
+from triathlon.training.supervised.texts.translation import Translation, bleu
 
 pytest.importorskip("sacrebleu")
 

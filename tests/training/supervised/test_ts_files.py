@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from triathlon.training.errors import RunError
-from triathlon.training.supervised.sequence_sources import read_sequences
-from triathlon.training.supervised.ts_files import read_ts
+from triathlon.training.supervised.signals.sources import read_sequences
+from triathlon.training.supervised.signals.ts_files import read_ts
 
 HEAD = """# Two channels, from 1 to 3 frames.
 @problemName Tiny

@@ -12,10 +12,10 @@ from PIL import Image
 
 from triathlon.training import checkpoint
 from triathlon.training.supervised.config import SupervisedExperiment, from_mapping
-from triathlon.training.supervised.decoder import VariationalHead, between, to_bytes, to_obs, to_planes
 from triathlon.training.supervised.fit import Fit, fit
 from triathlon.training.supervised.losses import kl_to_standard_normal
 from triathlon.training.supervised.network import make_network
+from triathlon.training.supervised.pictures.decoder import VariationalHead, between, to_bytes, to_obs, to_planes
 from triathlon.training.supervised.registry import make_task
 
 QUIET = {"logging": {"tensorboard": False, "csv": False}, "num_threads": 1, "device": "cpu"}

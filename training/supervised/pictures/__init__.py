@@ -1,0 +1,1 @@
+"""Pictures: what is on them, where, and new ones."""
