@@ -70,12 +70,11 @@ class RowHead(nn.Module):
 
 
 class Network(nn.Module):
-    """A backbone as an agent has one, and the head of a task. With `frozen` only the head learns."""
+    """A backbone as an agent has one, and the head of a task."""
 
-    def __init__(self, backbone: Backbone, head: nn.Module, frozen: bool = False) -> None:
+    def __init__(self, backbone: Backbone, head: nn.Module) -> None:
         super().__init__()
         self.backbone, self.head = backbone, head
-        self.frozen = frozen
 
     def forward(
         self,
@@ -85,9 +84,13 @@ class Network(nn.Module):
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, State]:
         """`obs [T, B, *obs]` to the head's answer and the memory after the last row; `generator` is for dropout."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            features, state = self.backbone(obs, state)
+        features, state = self.backbone(obs, state)
         return self.head(features, length, generator), state
+
+    @property
+    def backbone_learns(self) -> bool:
+        """Does the backbone, or only the head? A frozen one takes no gradients."""
+        return any(parameter.requires_grad for parameter in self.backbone.parameters())
 
     def compile_backbone(self) -> None:
         """From now on the backbone runs compiled."""

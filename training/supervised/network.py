@@ -30,11 +30,11 @@ def make_network(experiment: SupervisedExperiment, task: Task, device: torch.dev
     torch.set_num_threads(1)  # initial weights are the same with any number of cores
     with initialisation(np.random.SeedSequence(experiment.seed, spawn_key=(INITIAL,))):
         backbone = make_backbone(experiment.backbone, task.space)
-        network = task.make_network(backbone, experiment.freeze_backbone)
+        network = task.make_network(backbone)
+        if experiment.freeze_backbone:
+            backbone.requires_grad_(False)
         with torch.no_grad():
             task.prepare(network)
-    if experiment.freeze_backbone:
-        backbone.requires_grad_(False)
     compute_pictures_in(network, pick_precision(experiment.precision, device, task.space))
     # A table of embeddings is read, not multiplied with: it is no work to share.
     tables = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding)}

@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge, Gt, Lt
-from torch import nn
 
 from triathlon.networks.errors import SettingError
 from triathlon.training.supervised.heads import Network
@@ -53,11 +52,10 @@ def make_optimizer(network: Network, config: FitConfig) -> torch.optim.AdamW:
     Raises:
         SettingError: `backbone_scale` was changed although the backbone is frozen.
     """
+    if config.backbone_scale != 1.0 and not network.backbone_learns:
+        raise SettingError("fit.backbone_scale is not read with freeze_backbone: true; leave one of them out")
     groups = []
-    parts: list[tuple[nn.Module, float]] = [(network.head, 1.0)]
-    if not network.frozen:
-        parts.append((network.backbone, config.backbone_scale))
-    for part, scale in parts:
+    for part, scale in ((network.head, 1.0), (network.backbone, config.backbone_scale)):
         parameters = [p for p in part.parameters() if p.requires_grad]
         for decay, chosen in (
             (config.weight_decay, [p for p in parameters if p.dim() > 1]),
@@ -65,8 +63,6 @@ def make_optimizer(network: Network, config: FitConfig) -> torch.optim.AdamW:
         ):
             if chosen:
                 groups.append({"params": chosen, "weight_decay": decay, "scale": scale})
-    if config.backbone_scale != 1.0 and network.frozen:
-        raise SettingError("fit.backbone_scale is not read with freeze_backbone: true; leave one of them out")
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.momentum, 0.999))
 
 

@@ -79,16 +79,20 @@ class Task(ABC):
         """What stands on the backbone: `head(features [T, B, D], length, generator)`."""
         raise NotImplementedError(f"{type(self).__name__} must define make_head(in_features), or make_network")
 
-    def make_network(self, backbone: Backbone, frozen: bool) -> Network:
+    def make_network(self, backbone: Backbone) -> Network:
         """The backbone and this task's head; a task whose head reads more than features makes its own kind.
 
         Raises:
             SettingError: the backbone does not give what the head reads.
         """
-        return Network(backbone, self.make_head(backbone.out_features), frozen)
+        return Network(backbone, self.make_head(backbone.out_features))
 
     def prepare(self, network: Network) -> None:  # noqa: B027 (most tasks want no change)
-        """Change the initial weights where this task knows better ones; as they are, unless it does."""
+        """Change the initial weights where this task knows better ones; as they are, unless it does.
+
+        Raises:
+            SettingError: the network cannot learn this task so.
+        """
 
     @abstractmethod
     def loss(

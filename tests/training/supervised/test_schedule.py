@@ -34,7 +34,7 @@ def test_a_run_shorter_than_its_warm_up_only_rises() -> None:
 def network(frozen: bool = False) -> Network:
     config = MLPConfig(hidden_sizes=(4,), layer_norm=True)
     backbone = make_backbone(config, spaces.Box(-1, 1, (3,), np.float32))
-    return Network(backbone, ClassHead(4, 2, "last", 0.0), frozen)
+    return Network(backbone.requires_grad_(not frozen), ClassHead(4, 2, "last", 0.0))
 
 
 def test_matrices_decay_and_vectors_do_not_and_each_part_has_its_rate() -> None:

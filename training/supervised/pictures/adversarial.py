@@ -107,10 +107,12 @@ class Gan(Task):
         channels = num_channels(self.facts["shape"])
         return AdversarialHead(in_features, config.code_size, channels, height, width, config.decoder_channels)
 
-    def make_network(self, backbone: Backbone, frozen: bool) -> Network:
-        if frozen:
-            raise SettingError("freeze_backbone: a frozen discriminator cannot be learned against; set it to false")
+    def make_network(self, backbone: Backbone) -> Network:
         return AdversarialNetwork(backbone, self.make_head(backbone.out_features))
+
+    def prepare(self, network: Network) -> None:
+        if not network.backbone_learns:
+            raise SettingError("freeze_backbone: a frozen discriminator cannot be learned against; set it to false")
 
     def loss(
         self, network: Network, batch: Batch, state: State | None, generator: torch.Generator | None

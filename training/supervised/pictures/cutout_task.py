@@ -95,8 +95,8 @@ class CutoutTask(Task):
     def make_map_head(self, shapes: tuple[MapShape, ...]) -> nn.Module:
         """What stands on the maps: `head(maps, generator)`."""
 
-    def make_network(self, backbone: Backbone, frozen: bool) -> MapNetwork:
-        return MapNetwork(backbone, self.make_map_head, frozen, self.config.kind)
+    def make_network(self, backbone: Backbone) -> MapNetwork:
+        return MapNetwork(backbone, self.make_map_head, self.config.kind)
 
 
 def read_whole(file: Path) -> Picture:

@@ -104,9 +104,7 @@ class MapNetwork(Network):
 
     backbone: PictureBackbone
 
-    def __init__(
-        self, backbone: Backbone, make_head: Callable[[tuple[MapShape, ...]], nn.Module], frozen: bool, task: str
-    ) -> None:
+    def __init__(self, backbone: Backbone, make_head: Callable[[tuple[MapShape, ...]], nn.Module], task: str) -> None:
         shapes = backbone.map_shapes if isinstance(backbone, PictureBackbone) else ()
         if not shapes:
             raise SettingError(
@@ -114,7 +112,7 @@ class MapNetwork(Network):
                 f"none; {KEEPERS} do"
             )
         assert isinstance(backbone, PictureBackbone)
-        super().__init__(backbone, make_head(shapes), frozen)
+        super().__init__(backbone, make_head(shapes))
         self._maps: Callable[[Tensor], list[Tensor]] = backbone.feature_maps
 
     def forward(
@@ -125,9 +123,7 @@ class MapNetwork(Network):
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, State]:
         """`obs [1, N, *shape]` to the head's answer `[N, …]`; `generator` is for dropout."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            maps = self._maps(obs)
-        return self.head(maps, generator), ()
+        return self.head(self._maps(obs), generator), ()
 
     def compile_backbone(self) -> None:
         self._maps = torch.compile(self.backbone.feature_maps, dynamic=False)

@@ -132,8 +132,7 @@ class Translator(Network):
 
     def look(self, tokens: Tensor, length: Tensor, generator: torch.Generator | None = None) -> Source:
         """What there is to look at in `tokens [T, B]`, of which the first `length [B]` are each sequence's own."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            features, _ = self.backbone(tokens)
+        features, _ = self.backbone(tokens)
         return self.head.look(features, length, tokens, generator)
 
 

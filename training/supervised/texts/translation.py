@@ -108,7 +108,7 @@ class Translation(Task):
             )
         return Pairs([one for one, _ in pairs], [other for _, other in pairs])
 
-    def make_network(self, backbone: Backbone, frozen: bool) -> Translator:
+    def make_network(self, backbone: Backbone) -> Translator:
         config = self.config
         head = AttentiveDecoder(
             backbone.out_features,
@@ -120,7 +120,7 @@ class Translation(Task):
             config.copy,
             config.dropout,
         )
-        return Translator(backbone, head, frozen)
+        return Translator(backbone, head)
 
     def prepare(self, network: Network) -> None:
         """Vectors of length 1, as gates and attention want them, not N(0, 1) as torch draws them."""
