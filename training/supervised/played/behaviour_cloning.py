@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt, Le, MinLen
+from annotated_types import Ge, Gt, Le
 from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
@@ -19,65 +19,49 @@ from triathlon.networks.backbone import State
 from triathlon.networks.distributions import ActionDistribution
 from triathlon.networks.policy_heads import StdKind
 from triathlon.training import schema
-from triathlon.training.errors import RunError
 from triathlon.training.supervised.drawing import confusion_picture
 from triathlon.training.supervised.examples import Batch, Dataset
 from triathlon.training.supervised.heads import Network
 from triathlon.training.supervised.losses import confusion
-from triathlon.training.supervised.played import space_json
 from triathlon.training.supervised.played.cloned_policy import ActionHead, ClonedPolicy, play, random_return
-from triathlon.training.supervised.played.minari_source import read_recording
+from triathlon.training.supervised.played.recorded_task import RecordedTask, RecordedTaskConfig
 from triathlon.training.supervised.played.recording import Recording
-from triathlon.training.supervised.played.rows import RecordedRows, RowBatch, check_memory, splits_of
-from triathlon.training.supervised.task import Evaluation, Task, TaskConfig
+from triathlon.training.supervised.played.rows import RecordedRows, RowBatch
+from triathlon.training.supervised.task import Evaluation
 
 MOST_NAMES = 32  # actions that a picture of confusions has room for
 
 
 @dataclass(frozen=True)
-class BehaviourCloningConfig(TaskConfig):
+class BehaviourCloningConfig(RecordedTaskConfig):
     """Settings of behaviour cloning."""
 
     kind: Annotated[str, "do what was done in a recording"] = "behaviour_cloning"
-    source: Annotated[str, MinLen(1), "folder of a recording, or minari:NAME, or a folder of Minari"] = "recording"
     best_share: Annotated[float, Gt(0), Le(1), "learn from this share of the episodes, those of highest return"] = 1.0
-    num_rows: Annotated[int, Gt(0), "rows of a sequence that gradients flow through; 1: without a memory"] = 1
     std: Annotated[StdKind, "Box actions: deviation as a free parameter, or read from the features (state)"] = "free"
     num_episodes: Annotated[int, Ge(0), "episodes that are played after fitting; 0: none"] = 20
     deterministic: Annotated[bool, "play the likeliest action instead of drawing one"] = True
     env: Annotated[EnvConfig | None, "what is played after fitting; null: what was recorded"] = None
 
 
-class BehaviourCloning(Task):
+class BehaviourCloning(RecordedTask):
     """The likelihood of recorded actions under an agent's own policy head. Rewards are not learned from."""
 
     Config = BehaviourCloningConfig
-    metric = "loss"
-    higher_is_better = False
-    carries_state = True
+    config: BehaviourCloningConfig
 
-    def __init__(self, config: BehaviourCloningConfig, facts: dict[str, Any] | None = None) -> None:
-        self.config, self.data = config, None
-        if facts is None:
-            recording = best_episodes(read_recording(config.source), config.best_share)
-            env, returns = config.env or recording.env, recording.returns()
-            facts = {
-                "observation_space": space_json.to_json(recording.observation_space),
-                "action_space": space_json.to_json(recording.action_space),
-                "env": None if env is None else schema.to_mapping(env),
-                "num_steps": recording.num_steps,
-                "mean_return": float(np.mean(returns)) if returns else None,
-            }
-            self.data = splits_of(recording, config.num_rows)
-        self.facts = facts
-        self.space = space_json.from_json(facts["observation_space"])
-        self.action_space = space_json.from_json(facts["action_space"])
+    def choose(self, recording: Recording) -> Recording:
+        return best_episodes(recording, self.config.best_share)
+
+    def facts_of(self, recording: Recording) -> dict[str, Any]:
+        env, returns = self.config.env or recording.env, recording.returns()
+        return super().facts_of(recording) | {
+            "env": None if env is None else schema.to_mapping(env),
+            "mean_return": float(np.mean(returns)) if returns else None,
+        }
 
     def make_head(self, in_features: int) -> ActionHead:
         return ActionHead(self.action_space, in_features, self.config.std)
-
-    def prepare(self, network: Network) -> None:
-        check_memory(network, self.config.num_rows)
 
     def loss(
         self, network: Network, batch: Batch, state: State | None, generator: torch.Generator | None
@@ -128,12 +112,8 @@ class BehaviourCloning(Task):
 
     def predict(self, network: Network, files: Sequence[Path], device: torch.device) -> Iterator[str]:
         """Folders of recordings: how likely what was done there is to this network."""
-        for file in files:
-            recording = read_recording(str(file))
-            if space_json.to_json(recording.observation_space) != self.facts["observation_space"]:
-                raise RunError(f"{file} is a recording of {recording.observation_space}, not of {self.space}")
-            found = self.evaluate(network, RecordedRows(recording, self.config.num_rows), 256, device).metrics
-            yield f"{file}: {', '.join(f'{name} {value:.4f}' for name, value in found.items())}"
+        for file, found in self.measured(network, files, device):
+            yield f"{file}: {', '.join(f'{name} {value:.4f}' for name, value in found.metrics.items())}"
 
 
 def best_episodes(recording: Recording, share: float) -> Recording:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from annotated_types import Gt, MinLen
+from annotated_types import Gt
 from gymnasium import Space, spaces
 from numpy.typing import NDArray
 from PIL import Image
@@ -28,23 +28,21 @@ from triathlon.training.supervised.examples import Batch, Dataset
 from triathlon.training.supervised.heads import Network
 from triathlon.training.supervised.pictures.decoder import Decoder
 from triathlon.training.supervised.played import space_json
-from triathlon.training.supervised.played.minari_source import read_recording
-from triathlon.training.supervised.played.rows import RecordedRows, RowBatch, check_memory, splits_of
-from triathlon.training.supervised.task import Evaluation, Task, TaskConfig
+from triathlon.training.supervised.played.recorded_task import RecordedTask, RecordedTaskConfig
+from triathlon.training.supervised.played.rows import RecordedRows, RowBatch
+from triathlon.training.supervised.task import Evaluation
 
 NUM_SHOWN = 12
 
 
 @dataclass(frozen=True)
-class FramePredictionConfig(TaskConfig):
+class FramePredictionConfig(RecordedTaskConfig):
     """Settings of frame prediction."""
 
     kind: Annotated[str, "what comes next on the screen"] = "frame_prediction"
-    source: Annotated[str, MinLen(1), "folder of a recording, or minari:NAME, or a folder of Minari"] = "recording"
     target: Annotated[
         Literal["next", "same"], "next: what is seen after the action; same: what is seen now (an autoencoder)"
     ] = "next"
-    num_rows: Annotated[int, Gt(0), "rows of a sequence that gradients flow through; 1: without a memory"] = 1
     hidden_size: Annotated[int, Gt(0), "units between features and action, and the decoder"] = 256
     decoder_channels: Annotated[int, Gt(0), "channels inside the decoder"] = 32
 
@@ -73,28 +71,16 @@ class FrameHead(nn.Module):
         return self.decoder.logits(torch.relu(self.join(features)).flatten(0, 1))
 
 
-class FramePrediction(Task):
+class FramePrediction(RecordedTask):
     """Pictures from pictures; each pixel is scaled to 0 … 1 and taken for a probability (cross-entropy)."""
 
     Config = FramePredictionConfig
-    metric = "loss"
-    higher_is_better = False
-    carries_state = True
+    config: FramePredictionConfig
     space: spaces.Box
 
     def __init__(self, config: FramePredictionConfig, facts: dict[str, Any] | None = None) -> None:
-        self.config, self.data = config, None
-        if facts is None:
-            recording = read_recording(config.source)
-            facts = {
-                "observation_space": space_json.to_json(recording.observation_space),
-                "action_space": space_json.to_json(recording.action_space),
-                "num_steps": recording.num_steps,
-            }
-            self.data = splits_of(recording, config.num_rows)
-        self.facts = facts
-        self.space = _picture_space(space_json.from_json(facts["observation_space"]))
-        self.action_space = space_json.from_json(facts["action_space"])
+        super().__init__(config, facts)
+        self.space = _picture_space(self.space)
 
     def make_head(self, in_features: int) -> FrameHead:
         channels, height, width, _ = image_layout(self.space.shape)
@@ -108,9 +94,6 @@ class FramePrediction(Task):
     def _start(self) -> dict[str, Any]:
         start = getattr(self.action_space, "start", None)
         return {} if start is None else {"start": np.zeros_like(start).tolist()}
-
-    def prepare(self, network: Network) -> None:
-        check_memory(network, self.config.num_rows)
 
     def loss(
         self, network: Network, batch: Batch, state: State | None, generator: torch.Generator | None
@@ -146,11 +129,7 @@ class FramePrediction(Task):
 
     def predict(self, network: Network, files: Sequence[Path], device: torch.device) -> Iterator[str]:
         """Folders of recordings: how far off it is, and pictures of what was seen, what came and what it said."""
-        for file in files:
-            recording = read_recording(str(file))
-            if space_json.to_json(recording.observation_space) != self.facts["observation_space"]:
-                raise RunError(f"{file} is a recording of {recording.observation_space}, not of {self.space}")
-            found = self.evaluate(network, RecordedRows(recording, self.config.num_rows), 256, device)
+        for file, found in self.measured(network, files, device):
             out = file.with_name(f"{file.name}.frames.png")
             try:
                 Image.fromarray(found.pictures["seen_wanted_made"]).save(out)

@@ -16,10 +16,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from triathlon.networks.errors import SettingError
 from triathlon.training.errors import RunError
 from triathlon.training.supervised.examples import SPLIT_SEED, Batch, Indices, Splits
-from triathlon.training.supervised.heads import Network
 from triathlon.training.supervised.played.recording import Recording
 from triathlon.training.supervised.stream import Stream
 
@@ -128,12 +126,4 @@ def splits_of(recording: Recording, num_rows: int) -> Splits:
     return Splits(*found)
 
 
-def check_memory(network: Network, num_rows: int) -> None:
-    """Raises SettingError where a memory would be given rows without those before them."""
-    if num_rows == 1 and network.backbone.initial_state(1):
-        raise SettingError(
-            "task.num_rows is 1, but the backbone has a memory, which learns from sequences; set it to 16, for example"
-        )
-
-
-__all__ = ["RecordedRows", "RowBatch", "check_memory", "splits_of"]
+__all__ = ["RecordedRows", "RowBatch", "splits_of"]
