@@ -5,7 +5,6 @@ H height, W width of a picture, which differ from picture to picture.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 from collections.abc import Sequence
@@ -18,8 +17,8 @@ from PIL import Image, UnidentifiedImageError
 
 from triathlon.networks.errors import nearest
 from triathlon.training.errors import RunError
-from triathlon.training.supervised.examples import parts
-from triathlon.training.supervised.pictures.sources import SUFFIXES, TEST_SHARE, VALIDATION_SHARE
+from triathlon.training.supervised.pictures.sources import SUFFIXES
+from triathlon.training.supervised.sources import packaged, pick, three_parts
 
 EMOJI = "emoji-datasource-twitter"
 EMOJI_CLASSES = ("cat", "dog", "octopus", "apple", "pizza", "soccer", "bus", "sunflower")
@@ -145,21 +144,18 @@ def read_photos(source: str) -> Photos:
     files = _pictures(folder)
     if len(files) < 3:
         raise RunError(f"task.photos: {folder} has {len(files)} photos; to learn, choose and test takes three or more")
-    rest, test = parts(len(files), TEST_SHARE)
-    train, validation = parts(len(rest), VALIDATION_SHARE)
-    return Photos(*([_read_photo(files[i]) for i in part] for part in (rest[train], rest[validation], test)))
+    parted = three_parts(files, None, None, pick, len, "photos")
+    return Photos(*([_read_photo(file) for file in part] for part in parted))
 
 
 def _packaged(inside: str) -> Path:
     """A file of an installed package, found without importing it."""
     module, _, rest = inside.partition("/")
-    found = importlib.util.find_spec(module)
-    for folder in (found.submodule_search_locations or []) if found else []:
-        if (Path(folder) / rest).is_file():
-            return Path(folder) / rest
-    raise RunError(
+    return packaged(
+        module,
+        rest,
         "task.photos: these come with scikit-image and scikit-learn; install them with: "
-        "pip install scikit-image scikit-learn"
+        "pip install scikit-image scikit-learn",
     )
 
 

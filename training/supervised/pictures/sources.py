@@ -17,13 +17,12 @@ from PIL import Image, UnidentifiedImageError
 
 from triathlon.networks.errors import nearest
 from triathlon.training.errors import RunError
-from triathlon.training.supervised.examples import parts
+from triathlon.training.supervised.sources import class_names, three_parts
 
 SOURCES = ("digits", "fashion_mnist")
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 FASHION_CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
-TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
 
 Pictures = tuple[NDArray[np.uint8], NDArray[np.int64]]  # [N, H, W] grey or [N, H, W, 3], and the class of each [N]
 
@@ -136,9 +135,9 @@ def _read_idx(folder: Path, name: str) -> NDArray[np.uint8]:
 def _folder_data(folder: Path, size: int) -> PictureData:
     """`folder/class/picture`, or the same in `train`, `test` and perhaps `val` (or `valid`, `validation`)."""
     if not (folder / "train").is_dir():
-        classes = _classes(folder)
+        classes = class_names(folder)
         return _split(classes, _read_classes(folder, classes, size), None)
-    classes = _classes(folder / "train")
+    classes = class_names(folder / "train")
     pictures = {
         part: _read_classes(folder / part, classes, size)
         for part in ("train", "val", "valid", "validation", "test")
@@ -146,13 +145,6 @@ def _folder_data(folder: Path, size: int) -> PictureData:
     }
     validation = next((pictures[part] for part in ("val", "valid", "validation") if part in pictures), None)
     return _split(classes, pictures["train"], pictures.get("test"), validation)
-
-
-def _classes(folder: Path) -> list[str]:
-    classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if len(classes) < 2:
-        raise RunError(f"task.source: {folder} should have a folder for each of two or more classes; it has {classes}")
-    return classes
 
 
 def _read_classes(folder: Path, classes: list[str], size: int) -> Pictures:
@@ -173,19 +165,17 @@ def _split(
     classes: list[str], train: Pictures, test: Pictures | None, validation: Pictures | None = None
 ) -> PictureData:
     """The parts that are there, and those that are not taken from `train`."""
-    if test is None:
-        train, test = _part(train, TEST_SHARE)
-    if validation is None:
-        train, validation = _part(train, VALIDATION_SHARE)
-    return PictureData(classes, train, validation, test)
-
-
-def _part(pictures: Pictures, share: float) -> tuple[Pictures, Pictures]:
-    first, second = parts(len(pictures[0]), share)
-    if not len(first):
-        raise RunError(f"task.source: {len(pictures[0])} pictures are too few to be split")
-    images, target = pictures
-    return (images[first], target[first]), (images[second], target[second])
+    return PictureData(
+        classes,
+        *three_parts(
+            train,
+            test,
+            validation,
+            lambda pictures, chosen: (pictures[0][chosen], pictures[1][chosen]),
+            lambda pictures: len(pictures[0]),
+            "pictures",
+        ),
+    )
 
 
 __all__ = ["PictureData", "Pictures", "read_picture", "read_pictures"]

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from triathlon.networks.errors import nearest
 from triathlon.training.errors import RunError
-from triathlon.training.supervised.examples import Examples, Indices, parts
+from triathlon.training.supervised.examples import Examples, Indices
 from triathlon.training.supervised.signals.ts_files import read_ts
-
-TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
+from triathlon.training.supervised.sources import packaged, three_parts
 
 
 @dataclass(frozen=True)
@@ -81,23 +80,8 @@ def read_signal(path: Path, num_channels: int) -> NDArray[np.float32]:
 def split(
     classes: list[str], train: Examples, test: Examples | None, validation: Examples | None = None
 ) -> SequenceData:
-    """The parts that are there, and those that are not taken from `train`.
-
-    Raises:
-        RunError: there are too few signals.
-    """
-    if test is None:
-        train, test = _part(train, TEST_SHARE)
-    if validation is None:
-        train, validation = _part(train, VALIDATION_SHARE)
-    return SequenceData(classes, train, validation, test)
-
-
-def _part(examples: Examples, share: float) -> tuple[Examples, Examples]:
-    first, second = parts(len(examples), share)
-    if not len(first):
-        raise RunError(f"task.source: {len(examples)} signals are too few to be split")
-    return examples.part(first), examples.part(second)
+    """The parts that are there, and those that are not taken from `train`; RunError if there are too few signals."""
+    return SequenceData(classes, *three_parts(train, test, validation, Examples.part, len, "signals"))
 
 
 def _mnist1d() -> SequenceData:
@@ -125,12 +109,8 @@ def _japanese_vowels() -> SequenceData:
     Kudo, Toyama & Shimbo 1999, "Multidimensional curve classification using passing-through regions". The test part is
     theirs; sktime, which brings the files, is not imported.
     """
-    found = importlib.util.find_spec("sktime")
-    for folder in (found.submodule_search_locations or []) if found else []:
-        path = Path(folder) / "datasets" / "data" / "JapaneseVowels" / "JapaneseVowels_TRAIN.ts"
-        if path.is_file():
-            return _ts(path)
-    raise RunError("task.source: these recordings come with sktime; install it with: pip install --no-deps sktime")
+    missing = "task.source: these recordings come with sktime; install it with: pip install --no-deps sktime"
+    return _ts(packaged("sktime", "datasets/data/JapaneseVowels/JapaneseVowels_TRAIN.ts", missing))
 
 
 def _ts(path: Path) -> SequenceData:

