@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from triathlon.training.atomic_write import write_beside
 from triathlon.training.supervised.task import Picture
 
 WHITE, BLACK, RED, GREEN = (255, 255, 255), (0, 0, 0), (200, 30, 30), (20, 130, 50)
@@ -19,6 +21,18 @@ def colour(picture: NDArray[Any]) -> Picture:
     """`[H, W]`, `[H, W, 1]` or `[H, W, 3]` as `[H, W, 3]`."""
     picture = picture if picture.ndim == 3 else picture[..., None]
     return np.ascontiguousarray(np.broadcast_to(picture, (*picture.shape[:2], 3)), np.uint8)
+
+
+def write_answer(file: Path, word: str, picture: Picture) -> Path:
+    """Write what was made of a person's file beside it, as `NAME.WORD.png`, and say where.
+
+    Raises:
+        RunError: it cannot be written there.
+    """
+    out = file.with_name(f"{file.stem}.{word}.png")
+    with write_beside(out) as temporary:
+        Image.fromarray(picture).save(temporary)
+    return out
 
 
 def enlarge(picture: Picture, side: int) -> Picture:

@@ -39,6 +39,12 @@ class Evaluation:
     pictures: dict[str, Picture] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
 
+    def add(self, name: str, other: Evaluation) -> None:
+        """Take up what was found with other examples, each thing named after them; losses are left out."""
+        self.metrics |= {f"{name}_{key}": value for key, value in other.metrics.items() if key != "loss"}
+        self.pictures |= {f"{name}_{key}": picture for key, picture in other.pictures.items()}
+        self.texts |= {f"{name}_{key}": text for key, text in other.texts.items()}
+
 
 @dataclass(frozen=True)
 class Embeddings:

@@ -15,13 +15,12 @@ import torch
 from annotated_types import Ge, Gt, MinLen
 from gymnasium import spaces
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from triathlon.networks.backbone import State
 from triathlon.networks.errors import nearest
 from triathlon.training.errors import RunError
-from triathlon.training.supervised.drawing import sheet
+from triathlon.training.supervised.drawing import sheet, write_answer
 from triathlon.training.supervised.examples import Batch, Dataset, Examples, Splits
 from triathlon.training.supervised.heads import Network
 from triathlon.training.supervised.losses import auroc
@@ -130,11 +129,7 @@ class Autoencoder(Task):
         for file in files:
             picture = read_picture(file, (shape[0], shape[1]), is_grey=len(shape) == 2)
             made, words = self.make_again(network, torch.from_numpy(picture)[None, None].to(device))
-            out = file.with_name(f"{file.stem}.made-again.png")
-            try:
-                Image.fromarray(to_bytes(made)[0].squeeze()).save(out)
-            except OSError as problem:
-                raise RunError(f"{out} cannot be written: {problem.strerror or problem}") from problem
+            out = write_answer(file, "made-again", to_bytes(made)[0].squeeze())
             yield f"{file}: {words}, made again in {out}"
 
     def make_again(self, network: Network, obs: Tensor) -> tuple[Tensor, str]:

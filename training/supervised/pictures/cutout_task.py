@@ -116,14 +116,4 @@ def scaled(picture: Picture, side: int) -> Picture:
     return np.array(Image.fromarray(picture).resize((side, side), Image.Resampling.BILINEAR))
 
 
-def write_beside(file: Path, word: str, picture: Picture) -> Path:
-    """Write a picture as `NAME.WORD.png` and say where it is; raises RunError where that is not allowed."""
-    out = file.with_name(f"{file.stem}.{word}.png")
-    try:
-        Image.fromarray(picture).save(out)
-    except OSError as problem:
-        raise RunError(f"{out} cannot be written: {problem.strerror or problem}") from problem
-    return out
-
-
-__all__ = ["CutoutConfig", "CutoutTask", "read_whole", "scaled", "write_beside"]
+__all__ = ["CutoutConfig", "CutoutTask", "read_whole", "scaled"]

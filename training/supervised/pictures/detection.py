@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from triathlon.networks.backbone import State
 from triathlon.networks.images import MapShape
-from triathlon.training.supervised.drawing import enlarge, sheet
+from triathlon.training.supervised.drawing import enlarge, sheet, write_answer
 from triathlon.training.supervised.examples import Batch, Dataset
 from triathlon.training.supervised.heads import Network
 from triathlon.training.supervised.pictures.boxes import (
@@ -31,7 +31,6 @@ from triathlon.training.supervised.pictures.cutout_task import (
     CutoutTask,
     read_whole,
     scaled,
-    write_beside,
 )
 from triathlon.training.supervised.pictures.cutouts import Scene
 from triathlon.training.supervised.pictures.map_head import MapHead, grid
@@ -153,7 +152,7 @@ class Detection(CutoutTask):
                 f"{self.classes[int(k)]} {float(score):.2f}"
                 for k, score in zip(found.classes, found.scores, strict=True)
             ]
-            out = write_beside(file, "detected", frame(whole, boxes, found.classes.numpy(), captions))
+            out = write_answer(file, "detected", frame(whole, boxes, found.classes.numpy(), captions))
             words = "; ".join(f"{text} at {tuple(box.tolist())}" for text, box in zip(captions, boxes, strict=True))
             yield f"{file}: {words or 'none of the classes'}; framed in {out}"
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from triathlon.networks.backbone import State
 from triathlon.networks.images import MapShape
-from triathlon.training.supervised.drawing import enlarge, sheet
+from triathlon.training.supervised.drawing import enlarge, sheet, write_answer
 from triathlon.training.supervised.examples import Batch, Dataset
 from triathlon.training.supervised.heads import Network
 from triathlon.training.supervised.losses import accuracy, confusion
@@ -26,7 +26,6 @@ from triathlon.training.supervised.pictures.cutout_task import (
     CutoutTask,
     read_whole,
     scaled,
-    write_beside,
 )
 from triathlon.training.supervised.pictures.cutouts import Scene
 from triathlon.training.supervised.pictures.map_head import MapHead, grid
@@ -113,7 +112,7 @@ class Segmentation(CutoutTask):
             mask = network(obs)[0].argmax(1)[0].to(torch.uint8).cpu().numpy()
             share = np.bincount(mask.ravel(), minlength=1 + len(self.classes)) / mask.size
             enlarged = np.array(Image.fromarray(mask).resize(whole.shape[1::-1], Image.Resampling.NEAREST))
-            out = write_beside(file, "segmented", paint(whole, enlarged))
+            out = write_answer(file, "segmented", paint(whole, enlarged))
             seen = [(share[k + 1], name) for k, name in enumerate(self.classes) if share[k + 1] > LEAST_SHARE]
             words = ", ".join(f"{name} {100 * part:.1f} %" for part, name in sorted(seen, reverse=True))
             yield f"{file}: {words or 'none of the classes'}; painted in {out}"

@@ -15,7 +15,6 @@ import torch
 from annotated_types import Gt
 from gymnasium import Space, spaces
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,7 +22,7 @@ from triathlon.networks.backbone import State
 from triathlon.networks.initialization import orthogonal
 from triathlon.networks.spaces import flat_reader, image_layout, image_size
 from triathlon.training.errors import RunError
-from triathlon.training.supervised.drawing import sheet
+from triathlon.training.supervised.drawing import sheet, write_answer
 from triathlon.training.supervised.examples import Batch, Dataset
 from triathlon.training.supervised.heads import Network
 from triathlon.training.supervised.pictures.decoder import Decoder
@@ -130,11 +129,7 @@ class FramePrediction(RecordedTask):
     def predict(self, network: Network, files: Sequence[Path], device: torch.device) -> Iterator[str]:
         """Folders of recordings: how far off it is, and pictures of what was seen, what came and what it said."""
         for file, found in self.measured(network, files, device):
-            out = file.with_name(f"{file.name}.frames.png")
-            try:
-                Image.fromarray(found.pictures["seen_wanted_made"]).save(out)
-            except OSError as problem:
-                raise RunError(f"{out} cannot be written: {problem.strerror or problem}") from problem
+            out = write_answer(file, "frames", found.pictures["seen_wanted_made"])
             yield f"{file}: {', '.join(f'{k} {v:.5f}' for k, v in found.metrics.items())}, pictures in {out}"
 
     def pictures(self, obs: Tensor) -> Tensor:

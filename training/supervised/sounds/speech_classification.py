@@ -87,9 +87,7 @@ class SpeechClassification(Classification):
         found = super().evaluate(network, dataset, batch_size, device)
         if self.data is not None and dataset is self.data.test:
             for name, other in self._others.items():
-                more = super().evaluate(network, other, batch_size, device)
-                found.metrics |= {f"{name}_{key}": value for key, value in more.metrics.items() if key != "loss"}
-                found.pictures |= {f"{name}_{key}": picture for key, picture in more.pictures.items()}
+                found.add(name, super().evaluate(network, other, batch_size, device))
         return found
 
     def show(

@@ -109,10 +109,7 @@ class SpeechRecognition(Task):
         found = self._evaluate(network, dataset, batch_size, device)
         if self.data is not None and dataset is self.data.test:
             for name, other in self._others.items():
-                more = self._evaluate(network, other, batch_size, device)
-                found.metrics |= {f"{name}_{key}": value for key, value in more.metrics.items() if key != "loss"}
-                found.pictures |= {f"{name}_{key}": picture for key, picture in more.pictures.items()}
-                found.texts |= {f"{name}_{key}": text for key, text in more.texts.items()}
+                found.add(name, self._evaluate(network, other, batch_size, device))
         return found
 
     def _evaluate(self, network: Network, dataset: Dataset, batch_size: int, device: torch.device) -> Evaluation:
