@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le
 
+from triathlon.envs.board.ply_limit import AtLimit
 from triathlon.envs.errors import EnvError
 
 
@@ -25,7 +26,10 @@ class BoardConfig:
     opening_plies: Annotated[int, Ge(1), "at most so many random moves (of both sides together)"] = 8
     resume_share: Annotated[float, Ge(0), Le(1), "share of games that begin in the middle of a recent one"] = 0.0
     opponent: Annotated[str | None, "who plays the other side, such as random or mcts:100; null: self-play"] = None
-    max_plies: Annotated[int | None, Gt(1), "moves (of both sides together) after which a game is drawn"] = None
+    max_plies: Annotated[int | None, Gt(1), "moves (of both sides together) after which a game is cut"] = None
+    at_limit: Annotated[
+        AtLimit, "a cut game is a draw, or in training counts by what the pieces left are worth (material)"
+    ] = "draw"
     symmetries: Annotated[
         bool, "in training, each game is seen mirrored or turned as its board allows, drawn at its start"
     ] = False

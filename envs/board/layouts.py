@@ -8,7 +8,7 @@ again.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -41,6 +41,7 @@ class Layout:
     tell_side: bool = False  # a plane (a number) with the player to move is added: the board is not turned
     glyphs: str = ""  # for drawing, a letter for each of the first planes and again for the opponent's; ".": a stone
     rows_up: bool = False  # row 0 is the lowest on paper
+    worth: tuple[float, ...] = ()  # of the pieces on each of the first planes, and again of the opponent's
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -98,7 +99,7 @@ def _breakthrough(game: Any) -> Layout:
     row, column, direction, takes = np.unravel_index(np.arange(shape[1] * shape[2] * 12), (*shape[1:], 6, 2))
     turned = (shape[1] - 1 - row, column, (direction + 3) % 6, takes)
     actions = np.ravel_multi_index(turned, (*shape[1:], 6, 2))
-    return Layout(shape, ((0, 1, 2), (1, 0, 2)), "ranks", actions=actions, glyphs=".")
+    return Layout(shape, ((0, 1, 2), (1, 0, 2)), "ranks", actions=actions, glyphs=".", worth=(1,))
 
 
 def _checkers(game: Any) -> Layout | None:
@@ -111,7 +112,7 @@ def _checkers(game: Any) -> Layout | None:
     actions = np.ravel_multi_index(turned, (*shape[1:], 4, 2))
     own: Order = (0, 1, 2, 3, 4)
     second: Order = own if parameters_of(game)["egocentric"] else (2, 3, 0, 1, 4)
-    return Layout(shape, (own, second), "half", actions=actions, glyphs=".K")
+    return Layout(shape, (own, second), "half", actions=actions, glyphs=".K", worth=(1, 2))
 
 
 def _chess(game: Any) -> Layout:
@@ -127,7 +128,9 @@ def _chess(game: Any) -> Layout:
         (*black, *white, 12, 13, 15, *castling[1]),
         (*white, *black, 12, 13, 15, *castling[0]),
     )
-    return Layout(shape, orders, "ranks", turned=0, binary=False, glyphs="KQRBNP", rows_up=True)
+    return Layout(
+        shape, orders, "ranks", turned=0, binary=False, glyphs="KQRBNP", rows_up=True, worth=(0, 9, 5, 3, 3, 1)
+    )
 
 
 def _connect_four(game: Any) -> Layout:
@@ -201,7 +204,7 @@ SEEN_BY_MOVER = _stones((0, 1, 2), (0, 1, 2))  # open_spiel itself puts own ston
 
 LAYOUTS: dict[str, Callable[[Any], Layout | None]] = {
     "amazons": _stones((2, 1, 3, 0), (1, 2, 3, 0), glyphs=""),  # arrows would not be drawn
-    "antichess": _chess,
+    "antichess": lambda game: replace(_chess(game), worth=()),  # whoever has nothing left wins
     "backgammon": _backgammon,
     "breakthrough": _breakthrough,
     "checkers": _checkers,

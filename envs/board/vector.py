@@ -19,6 +19,7 @@ from triathlon.envs.board.drawing import draw
 from triathlon.envs.board.games import NAMESPACE, load_game
 from triathlon.envs.board.planes import Planes
 from triathlon.envs.board.player import Player, PlayerError, choose_all
+from triathlon.envs.board.ply_limit import make_limit
 from triathlon.envs.board.starts import NUM_TRIES, Match, Starts
 from triathlon.envs.board.symmetries import Views, symmetries_of
 from triathlon.envs.errors import EnvError
@@ -54,9 +55,9 @@ class BoardEnvs(VectorEnv[Any, Any, Any]):
         config = config or BoardConfig()
         self.name = f"{NAMESPACE}/{game}"
         self.num_envs = num_envs
-        self.max_plies = config.max_plies
         self.game = load_game(game, config.parameters)
         self.planes = Planes(self.game)
+        self.limit = make_limit(self.planes, self.name, config.max_plies, config.at_limit)
         symmetries = symmetries_of(self.game, self.planes.layout.shape) if config.symmetries else None
         self._views = Views(symmetries, num_envs)
         self.single_observation_space = self.planes.space
@@ -123,8 +124,9 @@ class BoardEnvs(VectorEnv[Any, Any, Any]):
                 self._over[i] = True
                 result[i] = match.state.player_return(0)
                 player = 1 - movers[i]
-            elif self.max_plies is not None and match.num_plies >= self.max_plies:
+            elif self.limit.is_reached(match.num_plies):
                 self._over[i] = True
+                result[i] = self.limit.result(match.state)
             self.sides[i] = player if self.agent_sides[i] == SELF_PLAY else self.agent_sides[i]
             if self._over[i]:
                 scored_for = match.first if self.agent_sides[i] == SELF_PLAY else self.agent_sides[i]
@@ -214,7 +216,7 @@ class BoardEnvs(VectorEnv[Any, Any, Any]):
             self._views.begin(i, self.generators[i])
 
     def _is_over(self, match: Match) -> bool:
-        return match.state.is_terminal() or (self.max_plies is not None and match.num_plies >= self.max_plies)
+        return match.state.is_terminal() or self.limit.is_reached(match.num_plies)
 
     def _let_opponents_move(self, columns: list[int]) -> None:
         """Opponents move, many games at once, until each game is over or the agent's."""

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from triathlon.agents.agent import Decision, Policy
 from triathlon.envs.board.games import is_perfect
+from triathlon.envs.board.ply_limit import NO_LIMIT, PlyLimit
 from triathlon.envs.board.vector import BoardEnvs
 from triathlon.networks.backbone import Obs, State
 from triathlon.training.board.agent_player import AgentPlayer
@@ -43,12 +44,12 @@ def search(
     assess: Assess,
     config: SearchConfig,
     rngs: Sequence[np.random.Generator],
-    max_plies: int | None = None,
+    limit: PlyLimit = NO_LIMIT,
 ) -> Found:
     """Search N positions of one game, in each of which somebody is to move; each draws from its own generator.
 
     `assess(states)` gives the probabilities `[n, A]` of actions and the values `[n]` for the movers. Where games are
-    drawn after `max_plies` moves (`env.board.max_plies`), fewer of them were played so far.
+    cut (`env.board.max_plies`), fewer moves than the `limit` were played so far.
 
     Raises:
         RunError: the game hides something from the players, which a search would see.
@@ -56,7 +57,7 @@ def search(
     game = states[0].get_game()
     if not is_perfect(game.get_type()):
         raise RunError(f"a search cannot play {game}: it would see what is hidden from it; leave out --search")
-    trees = Trees(states, assess, rngs, config.simulations, config.prove, max_plies)
+    trees = Trees(states, assess, rngs, config.simulations, config.prove, limit)
     rule: Rule = RULES[config.kind](trees, config, rngs)
     for _ in range(config.simulations):
         trees.simulate(rule.choose_root, rule.choose)
@@ -78,7 +79,7 @@ class Assessor(Protocol):
 class SearchPlayer:
     """Plays what a search over a player's policy and values finds best, or draws by its probabilities.
 
-    With `max_plies` it knows that a game of so many moves is drawn.
+    It knows the `limit` at which a game is cut.
     """
 
     def __init__(
@@ -88,16 +89,16 @@ class SearchPlayer:
         rng: np.random.Generator,
         name: str | None = None,
         deterministic: bool = True,
-        max_plies: int | None = None,
+        limit: PlyLimit = NO_LIMIT,
     ) -> None:
         self.config, self._player, self._rng, self._deterministic = config, player, rng, deterministic
-        self._max_plies = max_plies
+        self._limit = limit
         self.name = name or f"{player.name}+{config.kind}:{config.simulations}"
 
     def search(self, states: Sequence[pyspiel.State]) -> Found:
         """The moves to play, with better probabilities and values."""
         rngs = [np.random.default_rng(seed) for seed in self._rng.integers(2**63, size=len(states))]
-        return search(states, self._player.assess, self.config, rngs, self._max_plies)
+        return search(states, self._player.assess, self.config, rngs, self._limit)
 
     def choose(self, states: Sequence[pyspiel.State]) -> list[int]:
         found = self.search(states)
@@ -134,7 +135,7 @@ class SearchPolicy:
             raise RunError("a search looks ahead in board games only (ids that begin with board/); leave out --search")
         self._games, self._rng = games, rng
         agent = AgentPlayer(policy, games.planes, "agent")
-        self._player = SearchPlayer(agent, config, rng, max_plies=games.max_plies)
+        self._player = SearchPlayer(agent, config, rng, limit=games.limit)
         self.generator = policy.generator
 
     def initial_state(self, batch_size: int) -> State:

@@ -43,7 +43,7 @@ class SearchTargets:
         self._rng = np.random.default_rng([seed, 11])
         search = SearchConfig(kind="gumbel", simulations=config.search_simulations, gumbel_scale=1.0)
         agent = AgentPlayer(policy, games.planes, "agent")
-        self._player = SearchPlayer(agent, search, self._rng, max_plies=games.max_plies)
+        self._player = SearchPlayer(agent, search, self._rng, limit=games.limit)
 
     def __call__(self, envs: VectorEnv[Any, Any, Any]) -> dict[str, Tensor]:
         """What a row of the games carries for the learner, zeros in those that were not searched.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from triathlon.envs.board.ply_limit import NO_LIMIT, PlyLimit
 from triathlon.envs.board.starts import plies_of
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Trees:
 
     Where the dice decide there is a node of its own, left by an outcome drawn from the game's generator. A node's
     `worth` is for player 0, an edge's `total` for whoever moves there, so that a value changes its sign only where the
-    mover changes. With `max_plies` (dice do not count) a game that has gone on for so long is drawn.
+    mover changes. A game that reaches the `limit` is cut.
 
     With `prove`, a position whose result is certain is carried up (Winands et al. 2008, "Monte-Carlo Tree Search
     Solver", and draws by the same token): it is won if a move wins, and settled once all its moves are. What is settled
@@ -45,11 +46,11 @@ class Trees:
         rngs: Sequence[np.random.Generator],
         num_simulations: int,
         prove: bool = True,
-        max_plies: int | None = None,
+        limit: PlyLimit = NO_LIMIT,
     ) -> None:
         self.num_games, self.num_nodes = len(states), 0
         self.states: list[pyspiel.State] = []
-        self._assess, self._rngs, self._prove, self._max_plies = assess, rngs, prove, max_plies
+        self._assess, self._rngs, self._prove, self._limit = assess, rngs, prove, limit
         self._most = float(states[0].get_game().max_utility())
         rows, columns = self.num_games * (num_simulations + 1), max(len(state.legal_actions()) for state in states)
         self.mover = np.full(rows, TERMINAL, np.int8)  # [M]
@@ -64,7 +65,7 @@ class Trees:
         self.total = np.zeros((rows, columns), np.float32)  # of the values found below
         self.exact = np.full((rows, columns), NO_COLUMN, np.float32)  # the result where it is known, else NaN
         self.child = np.full((rows, columns), NONE, np.int32)
-        num_plies = [0 if max_plies is None else plies_of(state) for state in states]
+        num_plies = [0 if limit.max_plies is None else plies_of(state) for state in states]
         self.roots = np.array(list(map(self._add, states, num_plies)), np.intp)
         self._look(self.roots)
 
@@ -159,12 +160,12 @@ class Trees:
 
     def _add(self, state: pyspiel.State, num_plies: int) -> int:
         node, mover = self.num_nodes, state.current_player()
-        is_drawn = mover != TERMINAL and self._max_plies is not None and num_plies >= self._max_plies
+        is_cut = mover != TERMINAL and self._limit.is_reached(num_plies)
         self.num_nodes += 1
         self.states.append(state)
-        if mover == TERMINAL or is_drawn:
+        if mover == TERMINAL or is_cut:
             self._reserve(0)
-            mover, result = TERMINAL, 0.0 if is_drawn else state.player_return(0)
+            mover, result = TERMINAL, self._limit.result(state) if is_cut else state.player_return(0)
             self.settled[node], self.worth[node] = True, result / self._most
         elif mover == CHANCE:
             outcomes = state.chance_outcomes()

@@ -49,6 +49,7 @@ def judged(env: EnvConfig, config: SelfPlayConfig | None) -> EnvConfig:
         opponent=config.judge,
         resume_share=0.0,
         symmetries=False,
+        at_limit="draw",
         random_openings=1.0 if plies else 0.0,
         opening_plies=plies or env.board.opening_plies,
     )

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from triathlon.envs.board.exact import uniform_policy
 from triathlon.envs.board.players import make_player
+from triathlon.envs.board.ply_limit import PlyLimit
 from triathlon.envs.board.vector import BoardEnvs
 from triathlon.envs.make import EnvConfig, make_envs
 from triathlon.training.board.arena import play_match
@@ -311,7 +312,7 @@ def test_noise_explores_what_the_policy_would_not() -> None:
 def test_a_game_that_lasts_too_long_is_a_draw(max_plies: int | None, value: float, kind: str) -> None:
     """x in the corner and o beside it: x forces a win with the seventh move of the game, not earlier."""
     config = SearchConfig(kind=kind, simulations=3000)
-    found = search([position("tic_tac_toe", 0, 1)], Uniform().assess, config, [rng()], max_plies)
+    found = search([position("tic_tac_toe", 0, 1)], Uniform().assess, config, [rng()], PlyLimit(max_plies))
     assert found.values[0] == pytest.approx(value, abs=0.2)
     assert wins(position("tic_tac_toe", 0, 1, found.actions[0]), 4, 0) or not value
 
@@ -320,7 +321,7 @@ def test_dice_are_no_plies() -> None:
     state = random_positions("backgammon", 1, 3)[0]
     played = sum(move.player >= 0 for move in state.full_history())
     assert 0 < played < len(state.history())
-    trees = Trees([state], Uniform().assess, [rng()], 60, max_plies=played + 2)
+    trees = Trees([state], Uniform().assess, [rng()], 60, limit=PlyLimit(played + 2))
     for _ in range(60):
         trees.simulate(lambda roots: np.zeros(len(roots), np.intp), lambda nodes: np.zeros(len(nodes), np.intp))
     drawn = np.flatnonzero(trees.mover[: trees.num_nodes] == TERMINAL)
