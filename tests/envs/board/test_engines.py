@@ -289,16 +289,18 @@ def test_an_engine_ends_with_python(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "sentence"),
+    ("source", "patience", "sentence"),
     [
-        ("import sys; sys.exit('no weights')", r"x ended with exit status 1 \(no weights\)"),
-        ("import time; time.sleep(60)", "x gave no answer to 'uci' in time"),
-        (UCI_ENGINE, "cannot play chess so: the engine has no option 'Contempt'"),
+        ("import sys; sys.exit('no weights')", 30.0, r"x ended with exit status 1 \(no weights\)"),
+        ("import time; time.sleep(60)", 1.0, "x gave no answer to 'uci' in time"),
+        (UCI_ENGINE, 30.0, "cannot play chess so: the engine has no option 'Contempt'"),
     ],
 )
-def test_an_engine_that_does_not_start_is_one_sentence(source: str, sentence: str, tmp_path: Path) -> None:
+def test_an_engine_that_does_not_start_is_one_sentence(
+    source: str, patience: float, sentence: str, tmp_path: Path
+) -> None:
     with pytest.raises(EnvError, match=sentence):
-        UciPlayer(CHESS, script(tmp_path, source, "none", 0), "x", options={"Contempt": "5"}, start_timeout=1.0)
+        UciPlayer(CHESS, script(tmp_path, source, "none", 0), "x", options={"Contempt": "5"}, start_timeout=patience)
 
 
 def test_an_engine_that_cannot_play_the_variant_is_refused(tmp_path: Path) -> None:
