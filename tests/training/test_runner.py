@@ -152,7 +152,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 @pytest.mark.parametrize("agent", [PPO, PRIORITIZED], ids=["ppo", "dqn"])
 def test_a_process_that_was_killed_goes_on_to_the_bit(tmp_path: Path, learned, agent: dict[str, Any]) -> None:
     """SIGKILL at whatever moment it strikes after the first checkpoint, long before the end."""
-    killed = experiment(agent=agent, total_steps=6_000, checkpoint={"period": 100}, root=str(tmp_path))
+    killed = experiment(agent=agent, total_steps=4_000, checkpoint={"period": 500}, root=str(tmp_path))
     train(killed, tmp_path / "whole")
     (tmp_path / "config.yaml").write_text(dump(killed))
     process = start(tmp_path / "config.yaml", tmp_path / "killed")
@@ -161,7 +161,7 @@ def test_a_process_that_was_killed_goes_on_to_the_bit(tmp_path: Path, learned, a
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    assert checkpoint.load(last)["num_steps"] < 6_000
+    assert checkpoint.load(last)["num_steps"] < 4_000
     train(killed, tmp_path / "killed", resume=True)
     assert learned(tmp_path / "whole").equal(learned(tmp_path / "killed"))
 
