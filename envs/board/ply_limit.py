@@ -13,6 +13,8 @@ from triathlon.envs.errors import EnvError
 
 AtLimit: TypeAlias = Literal["draw", "material"]
 
+MOST = 0.5  # of a win, for all the pieces there are
+
 
 def draw(state: Any) -> float:
     """Nobody has won."""
@@ -36,7 +38,7 @@ def make_limit(planes: Planes, name: str, max_plies: int | None, at_limit: AtLim
     """The limit of a game called `name`.
 
     With `material` a cut game counts by what stands on the board: the worth of player 0's pieces less that of player
-    1's, as a share of both. It is never a whole win while both have pieces that are worth something.
+    1's, as a share of both, and half of that, so that who has taken everything still wants to win.
 
     Raises:
         EnvError: pieces are to be counted in a game whose pieces' worth is not known, or games are never cut.
@@ -57,7 +59,7 @@ def make_limit(planes: Planes, name: str, max_plies: int | None, at_limit: AtLim
     def material(state: Any) -> float:
         (seen,) = planes.see([state], np.zeros(1, np.intp))
         own, other = (worth * seen[: 2 * len(worth)].sum((1, 2)).reshape(2, -1)).sum(1)
-        return float((own - other) / (own + other)) if own + other else 0.0
+        return float(MOST * (own - other) / (own + other)) if own + other else 0.0
 
     return PlyLimit(max_plies, material)
 

@@ -208,8 +208,8 @@ QUEEN_UP = "rnb1kbnr/pppppppp/8/8/8/8/PPPPPPPP/RNBQKBNR w KQkq - 0 1"
 @pytest.mark.parametrize(
     ("game", "position", "worth"),
     [
-        ("chess", QUEEN_UP, (30 - 39) / 69),  # White is player 1
-        ("chess", "8/8/8/4k3/8/8/8/4K2R b K - 0 1", -1.0),
+        ("chess", QUEEN_UP, (30 - 39) / 69 / 2),  # White is player 1
+        ("chess", "8/8/8/4k3/8/8/8/4K2R b K - 0 1", -0.5),
         ("chess", "8/8/8/4k3/8/8/8/4K3 b - - 0 1", 0.0),
         ("breakthrough", None, 0.0),
     ],
@@ -232,7 +232,7 @@ def test_both_sides_are_paid_by_what_is_left() -> None:
         for i in np.flatnonzero(over):
             if not envs.matches[i].state.is_terminal():
                 left = [envs.text(i).rpartition("abcdefgh")[0].count(letter) for letter in "bw"]  # of players 0 and 1
-                worth = (left[0] - left[1]) / sum(left)
+                worth = (left[0] - left[1]) / sum(left) / 2
                 assert reward[i] == pytest.approx(worth)  # player 0 moves first
                 assert info["learning_reward"][i] == pytest.approx(worth if movers[i] == 0 else -worth)
                 seen.append(worth)
