@@ -78,10 +78,12 @@ def start_cluster(more: ExitStack, home: Path) -> None:
 
 
 def steps_of(folder: Path) -> tuple[int, dict[str, str]]:
-    """How far the run is, and its last row of metrics."""
+    """How far the run is, and what it wrote last of each metric."""
     table = folder / "progress.csv"
-    rows = list(csv.DictReader(table.read_text().splitlines())) if table.is_file() else []
-    return (int(float(rows[-1]["time/total_timesteps"])), rows[-1]) if rows else (0, {})
+    last: dict[str, str] = {}
+    for row in csv.DictReader(table.read_text().splitlines()) if table.is_file() else []:
+        last |= {name: value for name, value in row.items() if value}  # a row of an evaluation has only its own
+    return int(float(last.get("time/total_timesteps", 0))), last
 
 
 def main() -> None:
