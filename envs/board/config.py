@@ -16,7 +16,8 @@ class BoardConfig:
     """Which variant of a board game, where games begin, and against whom.
 
     Raises:
-        EnvError: the shares come to more than 1, or openings may be as long as games.
+        EnvError: the shares come to more than 1, openings may be as long as games, or games that are never cut are to
+            be counted.
     """
 
     parameters: Annotated[dict[str, Any], "the game's own, such as rows or board_size; else as open_spiel has them"] = (
@@ -39,6 +40,10 @@ class BoardConfig:
             raise EnvError(
                 f"env.board: random_openings and resume_share are shares of the same games and must come to at most 1, "
                 f"found {self.random_openings} and {self.resume_share}"
+            )
+        if self.at_limit == "material" and self.max_plies is None:
+            raise EnvError(
+                "env.board.at_limit is material, but games are never cut; set env.board.max_plies, or leave it out"
             )
         if self.random_openings and self.max_plies is not None and self.max_plies <= self.opening_plies:
             raise EnvError(

@@ -41,15 +41,11 @@ def make_limit(planes: Planes, name: str, max_plies: int | None, at_limit: AtLim
     1's, as a share of both, and half of that, so that who has taken everything still wants to win.
 
     Raises:
-        EnvError: pieces are to be counted in a game whose pieces' worth is not known, or games are never cut.
+        EnvError: pieces are to be counted in a game whose pieces' worth is not known.
     """
     if at_limit == "draw":
         return PlyLimit(max_plies)
     worth = np.array(planes.layout.worth)
-    if max_plies is None:
-        raise EnvError(
-            "env.board.at_limit is material, but games are never cut; set env.board.max_plies, or leave it out"
-        )
     if not len(worth):
         raise EnvError(
             f"env.board.at_limit is material, but what pieces are worth is not known in {name}, only in breakthrough, "
