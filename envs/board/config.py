@@ -38,16 +38,14 @@ class BoardConfig:
     def __post_init__(self) -> None:
         if self.random_openings + self.resume_share > 1:
             raise EnvError(
-                f"env.board: random_openings and resume_share are shares of the same games and must come to at most 1, "
+                f"random_openings and resume_share are shares of the same games and must come to at most 1, "
                 f"found {self.random_openings} and {self.resume_share}"
             )
         if self.at_limit == "material" and self.max_plies is None:
-            raise EnvError(
-                "env.board.at_limit is material, but games are never cut; set env.board.max_plies, or leave it out"
-            )
+            raise EnvError("at_limit is material, but games are never cut; set max_plies, or leave it out")
         if self.random_openings and self.max_plies is not None and self.max_plies <= self.opening_plies:
             raise EnvError(
-                f"env.board.max_plies must be more than opening_plies, found {self.max_plies} and {self.opening_plies}"
+                f"max_plies must be more than opening_plies, found {self.max_plies} and {self.opening_plies}"
             )
 
 
