@@ -20,7 +20,13 @@ from triathlon.envs.board.exact import policy_of
 from triathlon.envs.board.player import Player
 from triathlon.envs.board.players import make_player
 from triathlon.envs.board.solver_positions import SolverPositions
-from triathlon.scripts.board_run import BoardRun, add_search_options, open_board_run, search_config
+from triathlon.scripts.board_run import (
+    BoardRun,
+    add_search_options,
+    add_symmetries_option,
+    open_board_run,
+    search_config,
+)
 from triathlon.scripts.main import guarded
 from triathlon.training.atomic_write import write_text
 from triathlon.training.board.arena import Crosstable, GameRecord, MatchResult, play_match
@@ -51,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise RunError("there is nobody to play against: give --opponent, a second RUN, or a second --search")
         found: dict[str, Any] = {"game": str(game).removesuffix("()"), "players": [player.name for player in players]}
         found["runs"] = {str(run.folder.path): run.checkpoint for run in runs}
-        settings = ("games", "openings", "opening_plies", "seed", "stochastic", "search_kind")
+        settings = ("games", "openings", "opening_plies", "seed", "stochastic", "search_kind", "symmetries")
         found["settings"] = {name: getattr(options, name) for name in settings}
         print(
             f"{found['game']}, {' against '.join(found['players']) if len(players) == 2 else f'{len(players)} players'}"
@@ -79,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--openings", choices=["random", "none"], default="random", help=text)
     parser.add_argument("--opening-plies", type=int, default=4, metavar="N", help="random moves (default: 4)")
     add_search_options(parser, several=True)
+    add_symmetries_option(parser)
     parser.add_argument("--stochastic", action="store_true", help="draw moves instead of playing the best one")
     parser.add_argument("--checkpoint", choices=["best", "last"], help="default: the best if there is one")
     text = "connect four: share of moves that keep the outcome, on positions of random play, of mixed play, or both"
@@ -126,7 +133,8 @@ def _players(options: argparse.Namespace, runs: Sequence[BoardRun], game: pyspie
     if twice := sorted({n for n in searches if searches.count(n) > 1}):
         raise RunError(f"--search {twice[0]} is given more than once")
     for name, run in zip(_names(runs), runs, strict=True):
-        agent = run.player(name, deterministic=not options.stochastic)
+        name = f"{name}+symmetric" if options.symmetries else name
+        agent = run.player(name, deterministic=not options.stochastic, symmetric=options.symmetries)
         agent.policy.generator.manual_seed(options.seed)
         for num_simulations in searches:
             config = search_config(num_simulations, options.search_kind)

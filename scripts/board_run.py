@@ -12,6 +12,7 @@ from gymnasium.vector import VectorEnv
 from triathlon.agents.agent import Policy
 from triathlon.envs.board.games import NAMESPACE, load_game
 from triathlon.envs.board.planes import Planes
+from triathlon.envs.board.symmetries import symmetries_of
 from triathlon.training.board.agent_player import AgentPlayer
 from triathlon.training.board.search_rules import SearchConfig
 from triathlon.training.errors import RunError
@@ -32,9 +33,15 @@ class BoardRun:
     game: pyspiel.Game
     checkpoint: str
 
-    def player(self, name: str, deterministic: bool) -> AgentPlayer:
-        """The agent as a player without search."""
-        return AgentPlayer(self.policy, Planes(self.game), name, deterministic)
+    def player(self, name: str, deterministic: bool, symmetric: bool = False) -> AgentPlayer:
+        """The agent as a player without search; `symmetric`: it plays by the mean over its board's symmetries.
+
+        Raises:
+            EnvError: no symmetry of the game is known.
+        """
+        planes = Planes(self.game)
+        symmetries = symmetries_of(self.game, planes.layout.shape) if symmetric else None
+        return AgentPlayer(self.policy, planes, name, deterministic, symmetries)
 
 
 def open_board_run(run: str, checkpoint: str | None) -> BoardRun:
@@ -50,6 +57,12 @@ def open_board_run(run: str, checkpoint: str | None) -> BoardRun:
     path = folder.checkpoint(checkpoint)
     game = load_game(experiment.env.id.removeprefix(f"{NAMESPACE}/"), experiment.env.board.parameters)
     return BoardRun(folder, load_policy(path, experiment), game, path.stem)
+
+
+def add_symmetries_option(parser: argparse.ArgumentParser) -> None:
+    """`--symmetries`."""
+    text = "the agent sees each position in all ways that its board may be mirrored or turned, and plays by the mean"
+    parser.add_argument("--symmetries", action="store_true", help=text)
 
 
 def add_search_options(parser: argparse.ArgumentParser, several: bool = False) -> None:
@@ -93,4 +106,11 @@ def looking_ahead(
     return SearchPolicy(policy, envs, config, rng)
 
 
-__all__ = ["BoardRun", "add_search_options", "looking_ahead", "open_board_run", "search_config"]
+__all__ = [
+    "BoardRun",
+    "add_search_options",
+    "add_symmetries_option",
+    "looking_ahead",
+    "open_board_run",
+    "search_config",
+]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from triathlon.envs.board.planes import Planes
 from triathlon.envs.board.starts import Match
-from triathlon.scripts.board_run import add_search_options, open_board_run, search_config
+from triathlon.scripts.board_run import add_search_options, add_symmetries_option, open_board_run, search_config
 from triathlon.scripts.main import guarded
 from triathlon.scripts.terminal import HELP, Console, HumanPlayer, Leave, TakeBack, board_text, move_name
 from triathlon.training.atomic_write import write_text
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise RunError(f"--transcript is {options.transcript}, a folder, but should be a file")
     run = open_board_run(options.run, options.checkpoint)
     rng = np.random.default_rng(options.seed)
-    agent = run.player("the agent", deterministic=not options.stochastic)
+    agent = run.player("the agent", deterministic=not options.stochastic, symmetric=options.symmetries)
     agent.policy.generator.manual_seed(int(rng.integers(2**31)))
     player: AgentPlayer | SearchPlayer = agent
     if config is not None:
@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     side.add_argument("--first", action="store_true", help="you move first (the default)")
     side.add_argument("--second", action="store_true", help="the agent moves first")
     add_search_options(parser)
+    add_symmetries_option(parser)
     text = "say before each of your moves, and of each of the agent's, what the agent thinks"
     parser.add_argument("--show-probabilities", action="store_true", help=text)
     parser.add_argument("--stochastic", action="store_true", help="the agent draws moves instead of playing the best")

@@ -88,8 +88,8 @@ def symmetries_of(game: Any, shape: tuple[int, ...]) -> Symmetries:
     name = game.get_type().short_name
     if name not in SYMMETRIES:
         raise EnvError(
-            f"env.board.symmetries: {NAMESPACE}/{name} has no symmetry that is known here; set it to false "
-            f"(games with some: {', '.join(SYMMETRIES)})"
+            f"{NAMESPACE}/{name} has no symmetry that is known here; leave symmetries out (games with some: "
+            f"{', '.join(SYMMETRIES)})"
         )
     return SYMMETRIES[name](game, shape)
 

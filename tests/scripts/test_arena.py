@@ -59,6 +59,27 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return line.removeprefix("triathlon: error: ")
 
 
+def test_an_agent_that_looks_at_all_sides_of_a_board(four: str, tmp_path: Path) -> None:
+    out = tmp_path / "a.json"
+    arguments = [
+        four,
+        "--opponent",
+        "random",
+        "--games",
+        "2",
+        "--symmetries",
+        "--positions",
+        "mixed",
+        "--out",
+        str(out),
+    ]
+    assert main(["arena", *arguments]) == 0
+    found = json.loads(out.read_text())
+    assert found["settings"]["symmetries"] is True
+    assert found["players"] == ["four+symmetric", "random"]
+    assert set(found["outcome_preserving"]) == {"four+symmetric", "random"}
+
+
 def test_one_match(ppo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "a.json"
     command = ["arena", ppo, "--opponent", "random", "--games", "10", "--opening-plies", "2", "--out", str(out)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from gymnasium.vector import VectorEnv
 from triathlon.agents.agent import Policy
 from triathlon.agents.registry import make_learner
 from triathlon.envs.board.exact import GameGraph
+from triathlon.envs.board.symmetries import symmetries_of
 from triathlon.envs.errors import EnvError
 from triathlon.envs.make import make_envs
 from triathlon.training import checkpoint
@@ -57,6 +59,49 @@ def test_the_other_sides_gain_is_ones_own_loss(practise: Any) -> None:
     t, column = (int(i[0]) for i in np.nonzero((segment.reward[1:-1] == 1).numpy() & segment.valid[:-1].numpy()))
     returns = -segment.reward[t + 1, column]  # gamma 1: what row t gets, one ply before the loss
     assert returns == -1.0
+
+
+@pytest.mark.parametrize("agent", [PPO, DQN], ids=["ppo", "dqn"])
+@pytest.mark.parametrize(
+    ("game", "plies", "turned", "turn"),
+    [
+        ("connect_four", (0, 0, 1, 5), (6, 6, 5, 1), np.arange(7)[::-1]),
+        ("breakthrough", (), (), None),
+        ("go(board_size=5)", (1, 7), (5, 11), None),
+    ],
+)
+def test_a_player_that_looks_at_all_sides_judges_mirrored_positions_alike(
+    agent: Any, game: str, plies: tuple[int, ...], turned: tuple[int, ...], turn: Any
+) -> None:
+    name, _, parameters = game.partition("(")
+    board = {"parameters": {"board_size": 5}} if parameters else {}
+    run = experiment(name, agent, env={"id": f"board/{name}", "num_envs": 2, "board": board})
+    envs = make_envs(run.env)
+    games = board_of(envs)
+    policy = policy_for(run, envs)
+    symmetries = symmetries_of(games.game, games.planes.layout.shape)
+    player = AgentPlayer(policy, games.planes, "agent", symmetries=symmetries)
+    probs, values = player.assess([state_after(games.game, moves) for moves in (plies, turned)])
+    np.testing.assert_allclose(probs.sum(1), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(values[0], values[1], rtol=1e-5, atol=1e-6)
+    if turn is not None:
+        np.testing.assert_allclose(probs[0], probs[1][turn], rtol=1e-5)
+        once, _ = AgentPlayer(policy, games.planes, "agent").assess([state_after(games.game, plies)])
+        again, _ = AgentPlayer(policy, games.planes, "agent").assess([state_after(games.game, turned)])
+        np.testing.assert_allclose(probs[0], (once[0] + again[0][turn]) / 2, rtol=1e-5)
+        assert np.abs(once[0] - again[0][turn]).max() > 1e-4  # the network alone does not know that they are alike
+    states = [state_after(games.game, plies)] * 300
+    assert set(player.choose(states)) == {int(probs[0].argmax())}
+    drawn = AgentPlayer(policy, games.planes, "agent", deterministic=False, symmetries=symmetries).choose(states)
+    assert len(set(drawn)) > 2 and set(drawn) <= set(states[0].legal_actions())
+    envs.close()
+
+
+def state_after(game: Any, moves: Sequence[int]) -> Any:
+    state = game.new_initial_state()
+    for move in moves:
+        state.apply_action(move)
+    return state
 
 
 def test_a_policy_as_a_player_moves_as_in_its_environment() -> None:
