@@ -41,7 +41,6 @@ def maskable() -> Training:
     import gymnasium as gym
     from pettingzoo.classic import connect_four_v3
     from sb3_contrib import MaskablePPO
-    from sb3_contrib.common.wrappers import ActionMasker
 
     class BothSides(gym.Env[Any, Any]):
         """The game as a single-agent environment of whoever is to move."""
@@ -72,8 +71,7 @@ def maskable() -> Training:
         def action_masks(self) -> Any:
             return np.asarray(self.seen["action_mask"], bool)
 
-    masked = ActionMasker(BothSides(), "action_masks")
-    model = MaskablePPO("MlpPolicy", masked, n_steps=ROLLOUT, batch_size=256, n_epochs=4, device="cpu", seed=1)
+    model = MaskablePPO("MlpPolicy", BothSides(), n_steps=ROLLOUT, batch_size=256, n_epochs=4, device="cpu", seed=1)
 
     def train(num_steps: int) -> float:
         torch.set_num_threads(1)
