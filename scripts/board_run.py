@@ -39,8 +39,9 @@ class BoardRun:
         Raises:
             EnvError: no symmetry of the game is known.
         """
-        planes = Planes(self.game)
-        symmetries = symmetries_of(self.game, planes.layout.shape) if symmetric else None
+        planes, symmetries = Planes(self.game), None
+        if symmetric:
+            symmetries = symmetries_of(self.game, planes.layout.shape, "--symmetries", "leave it out")
         return AgentPlayer(self.policy, planes, name, deterministic, symmetries)
 
 

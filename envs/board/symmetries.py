@@ -79,8 +79,12 @@ class Views:
             self._drawn = state["views"].copy()
 
 
-def symmetries_of(game: Any, shape: tuple[int, ...]) -> Symmetries:
+def symmetries_of(
+    game: Any, shape: tuple[int, ...], setting: str = "env.board.symmetries", remedy: str = "set it to false"
+) -> Symmetries:
     """The symmetries of a `pyspiel.Game` whose planes have this `shape (C, H, W)`.
+
+    `setting` is what asks for them, and `remedy` what to do with it where there are none.
 
     Raises:
         EnvError: none is known.
@@ -88,8 +92,8 @@ def symmetries_of(game: Any, shape: tuple[int, ...]) -> Symmetries:
     name = game.get_type().short_name
     if name not in SYMMETRIES:
         raise EnvError(
-            f"{NAMESPACE}/{name} has no symmetry that is known here; leave symmetries out (games with some: "
-            f"{', '.join(SYMMETRIES)})"
+            f"{setting}: {NAMESPACE}/{name} has no symmetry that is known here; {remedy} "
+            f"(games with some: {', '.join(SYMMETRIES)})"
         )
     return SYMMETRIES[name](game, shape)
 

@@ -61,23 +61,19 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 def test_an_agent_that_looks_at_all_sides_of_a_board(four: str, tmp_path: Path) -> None:
     out = tmp_path / "a.json"
-    arguments = [
-        four,
-        "--opponent",
-        "random",
-        "--games",
-        "2",
-        "--symmetries",
-        "--positions",
-        "mixed",
-        "--out",
-        str(out),
-    ]
-    assert main(["arena", *arguments]) == 0
+    how = ["--symmetries", "--positions", "mixed", "--out", str(out)]
+    assert main(["arena", four, "--opponent", "random", "--games", "2", *how]) == 0
     found = json.loads(out.read_text())
     assert found["settings"]["symmetries"] is True
     assert found["players"] == ["four+symmetric", "random"]
     assert set(found["outcome_preserving"]) == {"four+symmetric", "random"}
+
+
+def test_a_game_without_a_known_symmetry(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = trained(root, "checkers", "checkers")
+    assert refusal(capsys, run, "--opponent", "random", "--symmetries").startswith(
+        "--symmetries: board/checkers has no symmetry that is known here; leave it out (games with some: breakthrough"
+    )
 
 
 def test_one_match(ppo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

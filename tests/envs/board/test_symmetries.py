@@ -145,5 +145,5 @@ def test_agents_are_judged_on_the_board_as_it_is() -> None:
 
 
 def test_a_game_without_known_symmetries_says_so() -> None:
-    with pytest.raises(EnvError, match=r"board/chess has no symmetry .* leave symmetries out"):
+    with pytest.raises(EnvError, match=r"env\.board\.symmetries: board/chess has no symmetry .* set it to false"):
         BoardEnvs("chess", 1, BoardConfig(symmetries=True))
