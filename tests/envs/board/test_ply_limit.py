@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -13,13 +11,10 @@ pytest.importorskip("pyspiel")
 
 import pyspiel
 
+from tests.envs.board.playing import random_actions
 from triathlon.envs.board import BoardConfig, BoardEnvs
 from triathlon.envs.board.planes import Planes
 from triathlon.envs.board.ply_limit import make_limit
-
-
-def random_actions(info: dict[str, Any], rng: np.random.Generator) -> list[int]:
-    return [int(rng.choice(np.flatnonzero(mask))) for mask in info["action_mask"]]
 
 
 def test_long_games_are_drawn() -> None:

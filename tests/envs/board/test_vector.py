@@ -1,9 +1,8 @@
-"""Games step by step: results, signs, passes, dice, openings, resumed games, opponents, exact resuming."""
+"""Games step by step: results, signs, passes, dice, openings, resumed games, exact resuming."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,40 +12,8 @@ from triathlon.envs import EnvConfig, EnvError, make_envs, restore, state_of
 
 pytest.importorskip("pyspiel")
 
+from tests.envs.board.playing import play, play_randomly, random_actions, same
 from triathlon.envs.board import BoardConfig, BoardEnvs, game_names
-
-
-def play(envs: BoardEnvs, *rows: Any) -> list[tuple[Any, ...]]:
-    """Each row of actions for all games: reward, terminated, learning reward and next sign of every step."""
-    steps = []
-    for row in rows:
-        _, reward, terminated, truncated, info = envs.step(np.broadcast_to(row, envs.num_envs))
-        assert not truncated.any()
-        steps.append((reward, terminated, info["learning_reward"], info["next_sign"]))
-    return steps
-
-
-def random_actions(info: dict[str, Any], rng: np.random.Generator) -> np.ndarray:
-    mask = info["action_mask"]
-    return np.argmax(rng.random(mask.shape) * mask, axis=1)
-
-
-def play_randomly(envs: Any, num_steps: int, seed: int = 0, mask: Any = None) -> list[tuple[Any, ...]]:
-    """Random legal play; what `reset` gave (unless a mask says that play goes on) and what every step gave."""
-    rng, seen = np.random.default_rng(seed), []
-    info: dict[str, Any] = {"action_mask": mask}
-    if mask is None:
-        obs, info = envs.reset(seed=seed)
-        seen.append((obs,))
-    for _ in range(num_steps):
-        obs, *results, info = envs.step(random_actions(info, rng))
-        seen.append((obs, *results, *info.values()))
-    return seen
-
-
-def same(one: list[tuple[Any, ...]], other: list[tuple[Any, ...]]) -> bool:
-    pairs = zip(one, other, strict=True)
-    return all(np.array_equal(a, b) for step, again in pairs for a, b in zip(step, again, strict=True))
 
 
 def test_connect_four_won_by_the_first_player() -> None:
@@ -185,87 +152,6 @@ def test_games_are_resumed_in_the_middle() -> None:
     assert all(num == len(history) for num, history in begun)
     played = {tuple(game[:num].tolist()) for game in envs.starts.finished for num in range(42)}
     assert sum(tuple(history) in played for _, history in begun) == len(begun)
-
-
-class Recorder:
-    """Plays the first legal action and remembers which side it played."""
-
-    name = "recorder"
-
-    def __init__(self) -> None:
-        self.sides: list[int] = []
-        self.most = 0
-
-    def choose(self, states: Sequence[Any]) -> list[int]:
-        self.most = max(self.most, len(states))
-        self.sides += [state.current_player() for state in states]
-        return [state.legal_actions()[0] for state in states]
-
-    def close(self) -> None:
-        pass
-
-
-def test_opponents_take_turns_in_sides() -> None:
-    envs, recorder = BoardEnvs("connect_four", 3), Recorder()
-    envs.set_opponents([recorder, recorder, None])
-    obs, info = envs.reset(seed=0)
-    assert envs.agent_sides.tolist() == [0, 1, -1]
-    assert [match.num_plies for match in envs.matches] == [0, 1, 0]
-    rng, sides = np.random.default_rng(0), []
-    for _ in range(200):
-        over = envs._over
-        obs, reward, terminated, _, info = envs.step(random_actions(info, rng))
-        stones = obs[:2, :2].sum((2, 3), dtype=int)
-        assert (stones[:, 0] + envs.agent_sides[:2] == stones[:, 1])[~terminated[:2]].all()  # own, the opponent's
-        assert (info["next_sign"][:2] == 1).all()
-        assert (info["learning_reward"][:2] == reward[:2]).all()
-        for i in np.flatnonzero(terminated[:2]):
-            assert reward[i] == envs.matches[i].state.returns()[envs.agent_sides[i]]
-        if over[0]:
-            sides.append(int(envs.agent_sides[0]))
-    assert len(sides) > 6
-    assert sides == [(1 + k) % 2 for k in range(len(sides))]
-    assert set(recorder.sides) == {0, 1}
-    assert recorder.most == 2
-
-
-def test_opponents_change_with_the_next_game() -> None:
-    envs, one, other = BoardEnvs("tic_tac_toe", 1), Recorder(), Recorder()
-    envs.set_opponents([one])
-    envs.reset(seed=0)
-    envs.set_opponents([other])
-    play(envs, 4)
-    assert envs.opponents == [one]
-    play(envs, 5)
-    assert play(envs, 3)[-1][1].all()
-    play(envs, 0)
-    assert envs.opponents == [other]
-    assert len(one.sides) == 2
-    assert len(other.sides) == 1  # it begins
-    with pytest.raises(EnvError, match="1 games need as many opponents, found 2"):
-        envs.set_opponents([one, other])
-
-
-def test_an_opponent_by_name() -> None:
-    config = EnvConfig("board/tic_tac_toe", 64, board=BoardConfig(opponent="greedy"))
-    games = [play_randomly(make_envs(config), 40, seed) for seed in (0, 0, 1)]
-    assert same(games[0], games[1])
-    assert not same(games[0], games[2])
-    rewards = np.stack([reward for _, reward, *_ in games[0][1:]])
-    assert (rewards == -1).sum() > 5 * (rewards == 1).sum() > 0
-    assert state_of(make_envs(config)) is None  # what an opponent remembers cannot be saved
-
-
-def test_an_opponents_illegal_move_names_it() -> None:
-    class Cheat(Recorder):
-        def choose(self, states: Sequence[Any]) -> list[int]:
-            return [4 for _ in states]
-
-    envs = BoardEnvs("tic_tac_toe", 1)
-    envs.set_opponents([Cheat()])
-    envs.reset(seed=0)
-    with pytest.raises(EnvError, match=r"board/tic_tac_toe: recorder chose action 4, which is not legal at ply 1"):
-        play(envs, 4)
 
 
 @pytest.mark.parametrize("action", [3, 7, -1])
