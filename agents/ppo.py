@@ -35,7 +35,7 @@ from triathlon.networks.spaces import has_images
 
 @dataclass(frozen=True)
 class PPOConfig(AgentConfig):
-    """Settings of PPO. Defaults are those of Stable-Baselines3 where it has them."""
+    """Settings of PPO. Defaults are those of Stable-Baselines3 but for the rollout, its epochs and minibatches."""
 
     learns_from_search: ClassVar[bool] = True
     kind: Kind = "ppo"

@@ -18,7 +18,7 @@ class NamedVectorParts(VectorObservationWrapper):
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
 
     def observations(self, observations: Any) -> Any:
-        return _named(observations)
+        return named_parts(observations)
 
 
 def without_tuples(envs: VectorEnv[Any, Any, Any]) -> VectorEnv[Any, Any, Any]:
@@ -41,9 +41,10 @@ def _named_space(space: spaces.Space[Any]) -> spaces.Space[Any]:
     return space
 
 
-def _named(obs: Any) -> Any:
+def named_parts(obs: Any) -> Any:
+    """An observation with a Dict in place of every Tuple."""
     if isinstance(obs, dict):
-        return {key: _named(part) for key, part in obs.items()}
+        return {key: named_parts(part) for key, part in obs.items()}
     if isinstance(obs, tuple):
-        return {str(i): _named(part) for i, part in enumerate(obs)}
+        return {str(i): named_parts(part) for i, part in enumerate(obs)}
     return obs

@@ -18,6 +18,7 @@ from triathlon.training.config import Experiment
 from triathlon.training.engines.comparison import add_cpu_seconds, draw, is_finished, read_runs, table, write_json
 from triathlon.training.engines.settings import NAMES, check
 from triathlon.training.errors import RunError
+from triathlon.training.figures import require_drawing
 from triathlon.training.run_folder import RunFolder, file_name
 
 ENGINES = ("native", *NAMES)
@@ -27,6 +28,25 @@ QUIET = ("--evaluation.period", "null", "--evaluation.video", "false")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train what is not trained yet, then draw and print; returns the exit code."""
+    options, settings = _parser().parse_known_args(arguments)
+    base, planned = plan(options, settings)
+    require_drawing()  # before hours of training
+    for turn in zip(*planned.values(), strict=True):  # engines take turns: what else the machine does meets them all
+        for experiment in turn:
+            if not is_finished(_folder(experiment)) and (code := _train(options.config, settings, experiment)):
+                if code == INTERRUPTED:
+                    print("Stopped; the same command goes on.")
+                    return code
+                raise RunError(f"the run {_folder(experiment)} failed with exit code {code}; its message is above")
+    runs = [read_runs(engine, [_folder(e) for e in experiments]) for engine, experiments in planned.items()]
+    print(table(runs))
+    write_json(options.out.with_suffix(".json"), runs)
+    draw(runs, options.out, f"{base.env.id} by {base.agent.kind}, {base.backbone.kind}")
+    print(f"Picture: {options.out}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="triathlon compare",
         usage="triathlon compare CONFIG [--engines E,…] [--seeds N] [--out FILE] [--path.to-setting value …]",
@@ -42,7 +62,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--name", metavar="NAME", help=text)
     text = "the picture to write; the numbers stand beside it as .json (default: compare.png)"
     parser.add_argument("--out", type=Path, default=Path("compare.png"), metavar="FILE", help=text)
-    options, settings = parser.parse_known_args(arguments)
+    return parser
+
+
+def plan(options: argparse.Namespace, settings: Sequence[str]) -> tuple[Experiment, dict[str, list[Experiment]]]:
+    """What is compared, and its experiment for each engine and seed.
+
+    Raises:
+        SettingError, RunError: an engine cannot run it, or an earlier run of that name was another.
+    """
     engines = _engines(options.engines)
     if options.seeds < 1:
         raise RunError(f"--seeds is {options.seeds} but should be at least 1")
@@ -55,24 +83,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ]
         for engine in engines
     }
-    for engine, experiments in planned.items():  # before anything is run
+    for engine, experiments in planned.items():
         if engine != "native":
             check(experiments[0])
         for experiment in experiments:
             _check_earlier(experiment)
-    for turn in zip(*planned.values(), strict=True):  # engines take turns: what else the machine does meets them all
-        for experiment in turn:
-            if not is_finished(_folder(experiment)) and (code := _train(options.config, settings, experiment)):
-                if code == INTERRUPTED:
-                    print("Stopped; the same command goes on.")
-                    return code
-                raise RunError(f"the run {_folder(experiment)} failed with exit code {code}; its message is above")
-    runs = [read_runs(engine, [_folder(e) for e in experiments]) for engine, experiments in planned.items()]
-    print(table(runs))
-    draw(runs, options.out, f"{base.env.id} by {base.agent.kind}, {base.backbone.kind}")
-    write_json(options.out.with_suffix(".json"), runs)
-    print(f"Picture: {options.out}")
-    return 0
+    return base, planned
 
 
 def _engines(text: str) -> list[Any]:

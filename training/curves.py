@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from triathlon.envs.lookup import nearest
 from triathlon.training.errors import RunError
+from triathlon.training.figures import count_steps, new_figure, save_figure
 
 Axis: TypeAlias = Literal["steps", "time"]
 COLUMNS = {"steps": "time/total_timesteps", "time": "time/time_elapsed"}
@@ -67,12 +68,7 @@ def draw_curves(
     Raises:
         RunError: matplotlib is not installed, or it cannot write such a file.
     """
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import EngFormatter
-    except ImportError as error:
-        raise RunError('pictures need matplotlib, which is not installed: pip install "triathlon[plot]"') from error
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = new_figure(7, 4)
     axes = figure.add_subplot()
     for curve in curves:
         axes.plot(curve.x, curve.y, label=curve.label, linewidth=1.4)
@@ -83,15 +79,10 @@ def draw_curves(
         )
     axes.set(title=title, xlabel=LABELS[axis], ylabel=tag)
     if axis == "steps":
-        axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
+        count_steps(axes)
     axes.grid(color="0.9")
     axes.legend(frameon=False)
-    beside = out.with_name(f".{out.stem}.unfinished{out.suffix}")
-    try:
-        figure.savefig(beside, dpi=120)
-    except ValueError as error:
-        raise RunError(f"{out} cannot be written: {error}") from error
-    beside.replace(out)
+    save_figure(figure, out)
 
 
 __all__ = ["Curve", "draw_curves", "read_curve"]

@@ -125,7 +125,7 @@ def _named(experiment: Experiment) -> RunFolder:
     return RunFolder(Path(experiment.root) / file_name(experiment.env.id) / file_name(experiment.name))
 
 
-def create(experiment: Experiment, command: Sequence[str]) -> RunFolder:
+def create(experiment: Experiment, command: Sequence[str] = ()) -> RunFolder:
     """Make the folder of a new run and write down what is run, on what, and by which code.
 
     Raises:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,10 @@ from numpy.typing import NDArray
 from triathlon.training.atomic_write import write_text
 from triathlon.training.curves import LABELS, Axis, Curve, read_curve
 from triathlon.training.errors import RunError
+from triathlon.training.figures import count_steps, new_figure, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 TAG = "rollout/ep_rew_mean"
 NUM_POINTS = 200  # of a drawn curve
@@ -118,32 +123,22 @@ def draw(runs: Sequence[Compared], out: Path, title: str) -> None:
     Raises:
         RunError: matplotlib is not installed, it cannot write such a file, or a run wrote no curve.
     """
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import EngFormatter
-    except ImportError as error:
-        raise RunError("pictures need matplotlib, which is not installed: pip install 'triathlon[plot]'") from error
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    axes: Mapping[Axis, object] = dict(zip(("steps", "time"), figure.subplots(1, 2, sharey=True), strict=True))
+    figure = new_figure(11, 4)
+    axes: Mapping[Axis, Axes] = dict(zip(("steps", "time"), figure.subplots(1, 2, sharey=True), strict=True))
     for over, plot in axes.items():
         for i, run in enumerate(runs):
             x, (mean, low, high) = band([read_curve(folder, TAG, over) for folder in run.folders])
             label = f"{run.engine} ({fmean(run.speeds):,.0f} steps/s)"
-            plot.plot(x, mean, color=f"C{i}", linewidth=1.6, label=label)  # type: ignore[attr-defined]
-            plot.fill_between(x, low, high, color=f"C{i}", alpha=0.2, linewidth=0)  # type: ignore[attr-defined]
-        plot.set(xlabel=LABELS[over])  # type: ignore[attr-defined]
-        plot.grid(color="0.9")  # type: ignore[attr-defined]
+            plot.plot(x, mean, color=f"C{i}", linewidth=1.6, label=label)
+            plot.fill_between(x, low, high, color=f"C{i}", alpha=0.2, linewidth=0)
+        plot.set(xlabel=LABELS[over])
+        plot.grid(color="0.9")
     steps, time = axes.values()
-    steps.xaxis.set_major_formatter(EngFormatter(sep=" "))  # type: ignore[attr-defined]
-    steps.set(ylabel=TAG)  # type: ignore[attr-defined]
-    time.legend(frameon=False)  # type: ignore[attr-defined]
+    count_steps(steps)
+    steps.set(ylabel=TAG)
+    time.legend(frameon=False)
     figure.suptitle(title)
-    beside = out.with_name(f".{out.stem}.unfinished{out.suffix}")
-    try:
-        figure.savefig(beside, dpi=120)
-    except (ValueError, OSError) as error:
-        raise RunError(f"{out} cannot be written: {error}") from error
-    beside.replace(out)
+    save_figure(figure, out)
 
 
 __all__ = ["Compared", "add_cpu_seconds", "band", "draw", "is_finished", "read_runs", "table", "write_json"]

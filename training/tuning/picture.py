@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from triathlon.training import yaml_text
+from triathlon.training.figures import can_draw, count_steps, new_figure, save_figure
 from triathlon.training.tuning.distributions import Choice, Uniform
 from triathlon.training.tuning.results import Outcome, best
 from triathlon.training.tuning.study import Study
@@ -18,15 +19,12 @@ GOOD, OTHER = "tab:orange", "tab:blue"
 
 def draw(study: Study, found: Sequence[Outcome]) -> Path | None:
     """Write `study.png`, the best trial in another colour; None where matplotlib is not installed."""
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import EngFormatter
-    except ImportError:
+    if not can_draw():
         return None
     names = list(study.space.params)
     num_rows = -(-(1 + len(names)) // PER_ROW)
     num_columns = min(PER_ROW, 1 + len(names))
-    figure = Figure(figsize=(4.2 * num_columns, 3.4 * num_rows), layout="constrained")
+    figure = new_figure(4.2 * num_columns, 3.4 * num_rows)
     panels = [figure.add_subplot(num_rows, num_columns, i + 1) for i in range(1 + len(names))]
     winner = best(found)
     for outcome in reversed(found):  # the best one lies on top
@@ -36,15 +34,13 @@ def draw(study: Study, found: Sequence[Outcome]) -> Path | None:
             steps, values, color=GOOD if is_best else OTHER, alpha=1.0 if is_best else 0.45, marker=".", linewidth=1.3
         )
     panels[0].set(xlabel="environment steps", ylabel=study.metric, title=f"{len(found)} trials")
-    panels[0].xaxis.set_major_formatter(EngFormatter(sep=" "))
+    count_steps(panels[0])
     for name, panel in zip(names, panels[1:], strict=True):
         _scatter(study, name, found, winner, panel)
     for panel in panels:
         panel.grid(color="0.9")
     path = study.path / "study.png"
-    beside = study.path / ".study.unfinished.png"
-    figure.savefig(beside, dpi=120)
-    beside.replace(path)
+    save_figure(figure, path)
     return path
 
 
