@@ -41,8 +41,9 @@ class ActorCritic(nn.Module):
     ) -> None:
         super().__init__()
         self.norm = ObsNorm(observation_space) if normalize_obs else None
-        self.actor = make_backbone(backbone, observation_space)
-        self.critic = None if share_backbone else make_backbone(backbone, observation_space)
+        seen = observation_space if self.norm is None else self.norm.space
+        self.actor = make_backbone(backbone, seen)
+        self.critic = None if share_backbone else make_backbone(backbone, seen)
         self.policy_head = make_policy_head(action_space, self.actor.out_features, std=std, log_std_init=log_std_init)
         self.value_head = ValueHead((self.critic or self.actor).out_features)
         self._num_actor_states = len(self.actor.initial_state(1))

@@ -123,6 +123,7 @@ class DQN:
         self._max_updates_at_once = 16 if together else 1
         self._total_steps = task.total_steps
         self._num_steps = self._num_updates = 0
+        self._learns_from = config.learning_starts
         self._owed = 0.0  # updates that the steps so far have earned
         self._next_target_update = config.target_period
         self._schedule()
@@ -146,7 +147,7 @@ class DQN:
         num_new = int(sum(of_each))
         self._num_steps += num_new
         self._schedule()
-        if self._num_steps < config.learning_starts or not min(num_sampleable):
+        if self._num_steps < self._learns_from or not min(num_sampleable):
             return {"rollout/exploration_rate": self._exploration_rate()}
         self._owed += num_new * config.gradient_steps / config.train_period
         metrics: Metrics = {}
@@ -161,10 +162,9 @@ class DQN:
 
     def _remember(self, segment: Segment) -> None:
         if self.network.norm is not None:
-            for network in (self.network, self.target):
-                assert network.norm is not None
-                seen = map_obs(lambda x: x[:-1].to(self._device), segment.obs)
-                network.norm.update(seen, total=self._ranks.sum)
+            assert self.target.norm is not None
+            self.network.norm.update(map_obs(lambda x: x[:-1].to(self._device), segment.obs), total=self._ranks.sum)
+            self.target.norm.load_state_dict(self.network.norm.state_dict())
         if self.reward_scaler is not None:
             segment.reward[:-1] = self.reward_scaler(segment.reward[:-1], segment.is_first)
         self.replay.add(segment)
@@ -287,6 +287,7 @@ class DQN:
             "optimizer": self.step.state_dict(),
             "num_steps": self._num_steps,
             "num_updates": self._num_updates,
+            "learns_from": self._learns_from,
             "owed": self._owed,
             "next_target_update": self._next_target_update,
             "act_generator": self.policy.generator.get_state(),
@@ -304,6 +305,9 @@ class DQN:
         self.step.load_state_dict(state["optimizer"])
         self._num_steps, self._num_updates = state["num_steps"], state["num_updates"]
         self._owed, self._next_target_update = state["owed"], state["next_target_update"]
+        # A replay that was not saved is filled anew before anything is learned from it.
+        starts_later = self._num_steps + self.config.learning_starts if "replay" not in state else 0
+        self._learns_from = max(state.get("learns_from", self.config.learning_starts), starts_later)
         if self._ranks.is_first:  # whose checkpoint it is; the others draw for themselves
             self.policy.generator.set_state(state["act_generator"])
         self._generator.set_state(state["learn_generator"])

@@ -127,8 +127,9 @@ class PPO:
 
     def update(self, segment: Segment) -> Metrics:
         config = self.config
-        rows, metrics = self._prepare(segment.to(self._device))
-        found = self._ranks.gather(rows.mask.numel(), rows.num_segments, segment.num_steps)
+        num_played, segment = segment.num_steps, segment.to(self._device)  # counted where that waits for nothing
+        rows, metrics = self._prepare(segment)
+        found = self._ranks.gather(rows.mask.numel(), rows.num_segments, num_played)
         num_rows, num_segments, num_steps = (list(map(int, of_each)) for of_each in found)
         num_minibatches = min(max(1, sum(num_rows) // config.batch_size), *num_segments)  # none is empty anywhere
         remaining = max(0.0, 1.0 - self._num_steps / self._total_steps)
@@ -204,8 +205,10 @@ class PPO:
         With the policy also `[T, B]`, the log-probability of now of each action.
         """
         values, log_probs, states = [], [], []
-        for start in range(0, rows.num_segments, self.config.batch_size):
-            part = rows.select(slice(start, start + self.config.batch_size))
+        # As many rows at once as a gradient is computed from: what fits there fits here.
+        size = max(1, self.config.batch_size // (self.segment_length * self.config.accumulate))
+        for start in range(0, rows.num_segments, size):
+            part = rows.select(slice(start, start + size))
             if with_policy:
                 distribution, value, state = self.network(part.obs, part.state, part.is_first, part.legal)
                 log_probs.append(distribution.log_prob(part.action))

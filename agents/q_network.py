@@ -37,7 +37,7 @@ class QNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.norm = ObsNorm(observation_space) if normalize_obs else None
-        self.backbone = make_backbone(backbone, observation_space)
+        self.backbone = make_backbone(backbone, observation_space if self.norm is None else self.norm.space)
         self.head = make_q_head(num_actions, self.backbone.out_features, head)
 
     def initial_state(self, batch_size: int) -> State:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
 
 import gymnasium as gym
 import numpy as np
@@ -14,6 +14,9 @@ from triathlon.agents.agent import Learner
 from triathlon.agents.ranks import ALONE, Ranks
 from triathlon.networks.errors import SettingError, nearest
 from triathlon.networks.registry import BackboneConfig
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Kind: TypeAlias = Annotated[str, "which agent: ppo, dqn or pqn"]
 
@@ -77,12 +80,12 @@ def config_class(kind: str) -> type[AgentConfig]:
     return cls
 
 
-def refuse_unread(config: AgentConfig, names: tuple[str, ...], unless: str) -> None:
+def refuse_unread(config: DataclassInstance, names: tuple[str, ...], unless: str, place: str = "agent.") -> None:
     """Raises SettingError if one of these settings was changed although, as things stand, nothing reads it."""
     defaults = {field.name: field.default for field in fields(config)}
     for name in names:
         if getattr(config, name) != defaults[name]:
-            raise SettingError(f"agent.{name} is {getattr(config, name)!r}, but nothing reads it unless {unless}")
+            raise SettingError(f"{place}{name} is {getattr(config, name)!r}, but nothing reads it unless {unless}")
 
 
 def make_learner(config: AgentConfig, backbone: BackboneConfig, task: Task) -> Learner:

@@ -43,7 +43,7 @@ def runs(
 ) -> Iterator[tuple[int, float, float, float]]:
     """Plies, CPU seconds, exploitability and share of mistakes, every `period` plies of a run."""
     settings = {"agent.anneal_learning_rate": "false", "seed": seed, "total_steps": steps, "num_threads": 1}
-    settings |= {"self_play.search_share": share, "self_play.search_coef": coef}
+    settings |= {"self_play.search_share": share, "self_play.search_coef": coef} if share else {}
     overrides = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     experiment = load("tic_tac_toe_ppo", [*overrides, *GAMES[game]])
     envs = make_envs(experiment.env)

@@ -39,8 +39,10 @@ class ImageReader:
             x = x.unsqueeze(1)
         elif self._num_sides == 4:
             x = x.flatten(1, 2)
-        x = x.to(dtype)
-        x = x if self._scale == 1.0 else x * self._scale
+        numbers = x.to(dtype)
+        if self._scale != 1.0:  # in place where the numbers are a copy already
+            numbers = numbers * self._scale if numbers is x else numbers.mul_(self._scale)
+        x = numbers
         return x.contiguous(memory_format=self._memory_format)  # last: converting bytes in two layouts at once is slow
 
 

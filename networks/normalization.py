@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from gymnasium import Space, spaces
 from torch import Tensor, nn
@@ -76,6 +77,12 @@ class ObsNorm(nn.Module):
         self.keys = tuple(children)
         parts = nn.ModuleList(ObsNorm(child, clip) for child in children.values())
         self.parts: list[ObsNorm] = parts  # type: ignore[assignment]
+        self.space: Space[Any] = space
+        """What comes out, for whoever reads it: bytes that were normalised are bytes no more."""
+        if is_vector:
+            self.space = spaces.Box(-clip, clip, space.shape, np.float32)
+        elif children:
+            self.space = spaces.Dict({key: part.space for key, part in zip(children, self.parts, strict=True)})
 
     def update(self, obs: Obs, mask: Tensor | None = None, total: Total = lambda x: x) -> None:
         """Take in `obs [..., *obs]`; where `mask [...]` is False a row is left out; `total` as for `RunningNorm`."""

@@ -118,7 +118,8 @@ class EnvGroup:
         self.obs, self.legal = state["obs"], state["legal"]
         self.is_first, self._done = state["is_first"], state["done"]
         self._returns, self._lengths = state["returns"].copy(), state["lengths"].copy()
-        self.memory = tuple(state["state"])
+        begun = self._policy.initial_state(self.num_envs)  # where the policy has its memory: a file is read to the CPU
+        self.memory = tuple(x.to(like.device) for x, like in zip(state["state"], begun, strict=True))
 
 
 __all__ = ["EnvGroup", "Episode"]

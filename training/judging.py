@@ -103,7 +103,8 @@ def _film(result: Result, experiment: Experiment, folder: Path, learner: Learner
                     large.add(frame)
                     small.add(frame)
 
-                film(learner.policy, envs, add_frame, JUDGING_SEED)
+                deterministic = experiment.evaluation.deterministic
+                film(learner.policy, envs, add_frame, JUDGING_SEED, deterministic=deterministic)
         result.video = path
         logger.video("eval/video", small.frames, small.fps, result.num_steps)
     except KeyboardInterrupt:

@@ -224,6 +224,7 @@ class Run:
             "num_processes": self.ranks.size,
         }
         if name == "last":
+            sides = self.sides.state_dict()  # before a restart, in which opponents may move first
             collector = self.collector.state_dict()
             if collector is None:
                 # The environments cannot tell their state: both this run and a resumed one begin anew.
@@ -232,7 +233,7 @@ class Run:
                 collector = {"restart": seed}
             state |= {
                 "collector": collector,
-                "sides": self.sides.state_dict(),
+                "sides": sides,
                 "best_score": self.best_score,
                 "seconds": self.seconds,
                 "env_seeds": self._env_seeds.bit_generator.state,

@@ -41,6 +41,10 @@ class BoardConfig:
                 f"random_openings and resume_share are shares of the same games and must come to at most 1, "
                 f"found {self.random_openings} and {self.resume_share}"
             )
+        if not self.random_openings and self.opening_plies != BoardConfig.opening_plies:
+            raise EnvError(
+                f"opening_plies is {self.opening_plies}, but nothing reads it unless random_openings is above 0"
+            )
         if self.at_limit == "material" and self.max_plies is None:
             raise EnvError("at_limit is material, but games are never cut; set max_plies, or leave it out")
         if self.random_openings and self.max_plies is not None and self.max_plies <= self.opening_plies:

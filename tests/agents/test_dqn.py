@@ -151,6 +151,23 @@ def test_nothing_is_learned_before_learning_starts(practise: Practise) -> None:
     assert not practice.learner.step.flat.data.equal(before)
 
 
+def test_a_replay_that_was_not_saved_is_filled_anew_first(practise: Practise) -> None:
+    env = {"id": "triathlon/ProbeConstant-v0", "num_envs": 1}
+    first, second, third = (practise(env, DQN | {"learning_starts": 30}, LINEAR, 200) for _ in range(3))
+    first.play(80)
+    second.learner.load_state_dict(first.learner.state_dict(with_experience=False))
+    before = second.learner.step.flat.data.clone()
+    second.play(20)
+    assert second.learner.step.flat.data.equal(before)
+    third.learner.load_state_dict(second.learner.state_dict())  # stopped again meanwhile, this time with its replay
+    third.play(8)
+    assert third.learner.step.flat.data.equal(before)
+    second.play(12)
+    third.play(4)
+    for practice in (second, third):
+        assert not practice.learner.step.flat.data.equal(before)
+
+
 @pytest.mark.parametrize("kind", ["lstm", "gru", "transformer"])
 def test_stored_states_give_what_acting_saw(practise: Practise, kind: str) -> None:
     """With unchanged weights, Q-values from a stored state after the burn-in are those of the whole episode."""

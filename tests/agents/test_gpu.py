@@ -24,6 +24,7 @@ PQN = {"kind": "pqn", "num_steps": 16, "batch_size": 32}
 MLP = {"kind": "mlp", "hidden_sizes": [32]}
 AGENTS = {
     "ppo": (PPO, MLP),
+    "ppo-normalised": (PPO | {"normalize_obs": True, "normalize_reward": True}, MLP),
     "ppo-lstm": (PPO, {"kind": "lstm", "hidden_size": 16}),
     "ppo-transformer": (PPO, {"kind": "transformer", "width": 16, "num_heads": 2, "memory_length": 8}),
     "dqn": (DQN, MLP),
@@ -70,6 +71,17 @@ def test_pictures_kept_on_the_gpu_are_those_kept_on_the_host(practise: Callable[
     assert on_gpu.learner.replay.sample(4).segment.obs.is_cuda
     assert not on_host.learner.replay.sample(4).segment.obs.is_cuda
     torch.testing.assert_close(on_host.learner.policy.weights(), on_gpu.learner.policy.weights())
+
+
+@needs_gpu
+@pytest.mark.parametrize("agent", ["ppo-lstm", "ppo-transformer"])
+def test_a_memory_comes_back_from_a_file_to_the_gpu(practise: Callable[..., Any], agent: str) -> None:
+    first, second = (practise("CartPole-v1", *AGENTS[agent], device="cuda").play(128) for _ in range(2))
+    state = first.collector.state_dict()
+    for group in state["groups"]:
+        group["state"] = [x.cpu() for x in group["state"]]  # as a checkpoint is read
+    second.collector.load_state_dict(state)
+    second.play(128)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triathlon.networks.normalization import ObsNorm, RunningNorm
+from triathlon.networks.spaces import flat_reader
 
 
 def test_before_the_first_update_nothing_changes():
@@ -84,3 +85,15 @@ def test_a_dict_is_scaled_leaf_by_leaf_and_pictures_are_left_alone():
     for leaf in (out["body"], out["inner"]["speed"]):
         torch.testing.assert_close(leaf.mean((0, 1)), torch.zeros(leaf.shape[-1]), atol=1e-6, rtol=0)
         torch.testing.assert_close(leaf.var((0, 1), correction=0), torch.ones(leaf.shape[-1]))
+
+
+def test_bytes_that_were_normalised_are_not_scaled_as_bytes_again():
+    space = spaces.Dict(body=spaces.Box(0, 255, (3,), np.uint8), eye=spaces.Box(0, 255, (10, 10, 3), np.uint8))
+    norm = ObsNorm(space)
+    obs = {"body": torch.randint(0, 256, (1, 500, 3), dtype=torch.uint8), "eye": torch.zeros(1, 500, 10, 10, 3)}
+    norm.update(obs)
+    assert isinstance(norm.space, spaces.Dict) and norm.space["eye"] == space["eye"]
+    read, size = flat_reader(norm.space["body"], "mlp")
+    seen = norm(obs)["body"] if read is None else read(norm(obs)["body"])
+    assert size == 3
+    torch.testing.assert_close(seen.std((0, 1)), torch.ones(3), atol=0.01, rtol=0)

@@ -54,9 +54,10 @@ class AgentPlayer:
             decision = self.policy.act(*_asked(seen), torch.from_numpy(mask), deterministic=self._deterministic)
             actions = self.policy.env_action(decision.action.cpu().numpy())
         else:
-            probs = torch.from_numpy(self._mean(self._symmetries, seen, mask)[0])
-            drawn = probs.argmax(1) if self._deterministic else probs.multinomial(1, generator=self.policy.generator)
-            actions = drawn.flatten().numpy()
+            generator = self.policy.generator
+            probs = torch.from_numpy(self._mean(self._symmetries, seen, mask)[0]).to(generator.device)
+            drawn = probs.argmax(1) if self._deterministic else probs.multinomial(1, generator=generator)
+            actions = drawn.flatten().cpu().numpy()
         chosen: list[int] = self._planes.to_game(actions, sides).tolist()
         return chosen
 

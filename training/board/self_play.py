@@ -17,10 +17,12 @@ from torch import Tensor
 from triathlon.agents.agent import Policy
 from triathlon.envs.board.player import Player
 from triathlon.envs.board.players import make_player
+from triathlon.envs.board.vector import BoardEnvs
 from triathlon.training.board.agent_player import AgentPlayer
 from triathlon.training.board.search_targets import SearchTargets, board_of
 from triathlon.training.board.self_play_config import SelfPlayConfig
 from triathlon.training.board.strength import Strength
+from triathlon.training.errors import RunError
 
 WINDOW = 0.98  # how much of what was known of an opponent is kept after a game
 
@@ -31,7 +33,16 @@ class _Member:
 
     player: Player
     points: float = 0.5
-    weights: Tensor | None = None  # of a snapshot
+    snapshot: _Snapshot | None = None  # a bot is none
+
+
+@dataclass
+class _Snapshot:
+    """An earlier self: the how manieth it was, its weights, and what it draws its moves from."""
+
+    number: int
+    weights: Tensor
+    generator: torch.Generator
 
 
 class OpponentPool:
@@ -45,11 +56,12 @@ class OpponentPool:
     ) -> None:
         self.config, self._policy = config, policy
         self._games = [board_of(group) for group in envs]
-        self._rng = np.random.default_rng(seed)
+        self._rng, self._seed = np.random.default_rng(seed), seed
         game = self._games[0].game
         self.members = [_Member(make_player(name, game, self._rng)) for name in config.bots]
         self._next_snapshot = 0
         self._num_taken = 0
+        self._dealt: list[list[int]] = []  # the members whom the next games of each group are against
 
     def before_rollout(self, num_steps: int) -> None:
         """Take a snapshot when it is time, count the games that ended, and deal out opponents for those to come."""
@@ -58,15 +70,23 @@ class OpponentPool:
         if num_steps >= self._next_snapshot:
             self._next_snapshot = num_steps + self.config.snapshot_period
             self._add(self._policy.weights(), f"self at {num_steps:,}")
+        self._dealt = []
         for games in self._games:
-            for player, result in games.take_results():
-                for member in self.members:
-                    if member.player is player:
-                        member.points = WINDOW * member.points + (1 - WINDOW) * (result + 1) / 2
+            self._count_results(games)
             num_against = round(self.config.pool_share * games.num_envs)
-            drawn = self._rng.choice(len(self.members), num_against, p=self._chances())
-            opponents: list[Player | None] = [self.members[i].player for i in drawn]
-            games.set_opponents(opponents + [None] * (games.num_envs - num_against))
+            self._dealt.append(self._rng.choice(len(self.members), num_against, p=self._chances()).tolist())
+        self._deal()
+
+    def _count_results(self, games: BoardEnvs) -> None:
+        for player, result in games.take_results():
+            for member in self.members:
+                if member.player is player:
+                    member.points = WINDOW * member.points + (1 - WINDOW) * (result + 1) / 2
+
+    def _deal(self) -> None:
+        for games, dealt in zip(self._games, self._dealt, strict=False):  # none are dealt before the first rollout
+            opponents: list[Player | None] = [self.members[i].player for i in dealt]
+            games.set_opponents(opponents + [None] * (games.num_envs - len(dealt)))
 
     def metrics(self) -> dict[str, float]:
         """How the agent fares against the pool on average, and against its hardest member; nothing without a pool."""
@@ -81,36 +101,54 @@ class OpponentPool:
             member.player.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """The snapshots, and how the agent fares against everybody."""
+        """The snapshots, how the agent fares against everybody, and whom the next games are against."""
+        for games in self._games:
+            self._count_results(games)
+        snapshots = [member.snapshot for member in self.members if member.snapshot is not None]
         return {
             "names": [member.player.name for member in self.members],
             "points": [member.points for member in self.members],
-            "weights": [member.weights for member in self.members if member.weights is not None],
+            "weights": [snapshot.weights for snapshot in snapshots],
+            "numbers": [snapshot.number for snapshot in snapshots],
+            "generators": [snapshot.generator.get_state() for snapshot in snapshots],
+            "dealt": self._dealt,
             "next_snapshot": self._next_snapshot,
             "num_taken": self._num_taken,
             "rng": self._rng.bit_generator.state,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Inverse of `state_dict`, for a pool with the same bots."""
-        num_bots = len(self.config.bots)
-        for name, weights in zip(state["names"][num_bots:], state["weights"], strict=True):
-            self._add(weights, name)
+        """Inverse of `state_dict`, for a pool with the same bots.
+
+        Raises:
+            RunError: the state is of an earlier version.
+        """
+        if "dealt" not in state:
+            raise RunError("its opponents were saved by an earlier version: it can be evaluated and watched, not go on")
+        names = state["names"][len(self.config.bots) :]
+        for name, *snapshot in zip(names, state["weights"], state["numbers"], state["generators"], strict=True):
+            weights, self._num_taken, drawing = snapshot
+            self._add(weights, name).generator.set_state(drawing)
         for member, points in zip(self.members, state["points"], strict=True):
             member.points = points
         self._next_snapshot, self._num_taken = state["next_snapshot"], state["num_taken"]
         self._rng.bit_generator.state = state["rng"]
+        self._dealt = state["dealt"]
+        self._deal()
 
-    def _add(self, weights: Tensor, name: str) -> None:
+    def _add(self, weights: Tensor, name: str) -> _Snapshot:
         num_bots = len(self.config.bots)
         if len(self.members) - num_bots == self.config.num_snapshots:
             del self.members[num_bots]  # the oldest; games under way against it go on
-        seed = int(np.random.SeedSequence([self._num_taken, 7]).generate_state(1)[0])
-        twin = self._policy.twin(torch.Generator(self._policy.generator.device).manual_seed(seed))
+        seed = int(np.random.SeedSequence([self._seed, self._num_taken, 7]).generate_state(1)[0])
+        generator = torch.Generator(self._policy.generator.device).manual_seed(seed)
+        twin = self._policy.twin(generator)
         twin.load_weights(weights)
+        snapshot = _Snapshot(self._num_taken, weights.clone(), generator)
         self._num_taken += 1
         player = AgentPlayer(twin, self._games[0].planes, name, deterministic=False)
-        self.members.append(_Member(player, weights=weights.clone()))
+        self.members.append(_Member(player, snapshot=snapshot))
+        return snapshot
 
     def _chances(self) -> Any:
         lost = np.array([(1.0 - member.points) ** self.config.prioritization for member in self.members])

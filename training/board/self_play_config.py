@@ -7,6 +7,8 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Le
 
+from triathlon.agents.registry import refuse_unread
+from triathlon.envs.board.config import BoardConfig
 from triathlon.envs.make import EnvConfig
 
 Fraction = Annotated[float, Ge(0), Le(1)]
@@ -38,6 +40,16 @@ class SelfPlayConfig:
     ] = ()
     ladder_games: Annotated[int, Gt(0), "games with each of them"] = 20
 
+    def __post_init__(self) -> None:
+        if not self.pool_share:
+            pool = ("bots", "snapshot_period", "num_snapshots", "prioritization")
+            refuse_unread(self, pool, "self_play.pool_share is above 0", place="")
+        if not self.search_share:
+            search = ("search_simulations", "search_coef")
+            refuse_unread(self, search, "self_play.search_share is above 0", place="")
+        if not self.ladder:
+            refuse_unread(self, ("ladder_games",), "self_play.ladder names players", place="")
+
 
 def judged(env: EnvConfig, config: SelfPlayConfig | None) -> EnvConfig:
     """The environments that an agent is evaluated in: of a board game, those in which the judge is the other side."""
@@ -51,7 +63,7 @@ def judged(env: EnvConfig, config: SelfPlayConfig | None) -> EnvConfig:
         symmetries=False,
         at_limit="draw",
         random_openings=1.0 if plies else 0.0,
-        opening_plies=plies or env.board.opening_plies,
+        opening_plies=plies or BoardConfig.opening_plies,
     )
     return replace(env, board=board)
 

@@ -44,17 +44,18 @@ class Strength:
             player.close()
 
     def _climb(self, agent: AgentPlayer) -> dict[str, float]:
-        rng = np.random.default_rng(self._seed)
+        # Each thing has numbers of its own, so that all evaluations begin from the same openings.
+        for_rungs, for_agent, for_ratings = (np.random.default_rng([self._seed, i]) for i in range(3))
         num_games = self.config.ladder_games + self.config.ladder_games % 2  # both sides as often
         plies = self.config.judge_opening_plies
         if self._among_rungs is None:
-            self._among_rungs = play_round_robin(self._rungs, self._game, num_games, rng, "random", plies)
+            self._among_rungs = play_round_robin(self._rungs, self._game, num_games, for_rungs, "random", plies)
         matches: dict[tuple[int, int], MatchResult] = dict(self._among_rungs.matches)
         last = len(self._rungs)
         for i, rung in enumerate(self._rungs):
-            matches[i, last] = play_match(rung, agent, self._game, num_games, rng, "random", plies)
+            matches[i, last] = play_match(rung, agent, self._game, num_games, for_agent, "random", plies)
         table = Crosstable([*self._among_rungs.names, AGENT], matches)
-        rating = table.ratings(rng, ANCHOR)[-1]
+        rating = table.ratings(for_ratings, ANCHOR)[-1]
         scores = {f"eval/score_{rung.name}": table.tallies()[last][i].score for i, rung in enumerate(self._rungs)}
         return scores | {
             "eval/elo": rating.elo,

@@ -208,6 +208,46 @@ def test_pure_self_play_goes_on_to_the_bit(agent: Any, tmp_path: Path) -> None:
     assert all(torch.as_tensor(one[name]).equal(torch.as_tensor(other[name])) for name in one)
 
 
+@pytest.mark.parametrize("agent", [PPO, DQN], ids=["ppo", "dqn"])
+def test_a_killed_run_with_a_pool_goes_on_to_the_bit(
+    agent: Any, tmp_path: Path, learned: Any, dying_at_the_third_save: Any
+) -> None:
+    """Earlier selves draw on from where they were, and whom the next games are against is not dealt anew."""
+    play = {"pool_share": 0.75, "snapshot_period": 60, "num_snapshots": 2, "bots": ["random"]}
+    whole = experiment(agent=agent, self_play=play, total_steps=500, checkpoint={"period": 120})
+    train(whole, tmp_path / "whole")
+    with dying_at_the_third_save():
+        train(whole, tmp_path / "cut")
+    cut = checkpoint.load(tmp_path / "cut" / "checkpoints" / "last.safetensors")
+    assert cut["num_steps"] < 400 and cut["sides"]["numbers"][0] > 0  # the first snapshot was let go
+    train(whole, tmp_path / "cut", resume=True)
+    assert learned(tmp_path / "whole").equal(learned(tmp_path / "cut"))
+    one, other = (checkpoint.load(tmp_path / name / "checkpoints" / "last.safetensors") for name in ("whole", "cut"))
+    assert one["sides"]["points"] == other["sides"]["points"] and one["sides"]["dealt"] == other["sides"]["dealt"]
+
+
+def test_all_measurements_begin_from_the_same_openings() -> None:
+    """An agent that does not change has the same score against an opponent that does not, the first time as well."""
+    run = experiment("connect_four")
+    envs = make_envs(run.env)
+    config = SelfPlayConfig(ladder=("greedy",), ladder_games=8, judge_opening_plies=4)
+    strength = Strength(config, board_of(envs), seed=0)
+    seen: list[list[tuple[int, ...]]] = []
+
+    class Watched(AgentPlayer):
+        def choose(self, states: Sequence[Any]) -> list[int]:
+            seen[-1] += [tuple(state.history()[:4]) for state in states]
+            return super().choose(states)
+
+    agent = Watched(policy_for(run, envs), board_of(envs).planes, "agent")
+    for _ in range(3):
+        seen.append([])
+        strength._climb(agent)
+    openings = [{history for history in histories if len(history) == 4} for histories in seen]
+    assert len(openings[0]) > 4
+    assert openings[0] == openings[1] == openings[2]
+
+
 def test_evaluations_are_against_the_judge() -> None:
     run = experiment(self_play={"judge": "mcts:5", "judge_opening_plies": 3})
     assert run.judging_env.board is not None
@@ -230,6 +270,19 @@ def test_evaluations_are_against_the_judge() -> None:
             r"env\.board\.opponent is random, who plays every game",
         ),
         ({"backbone": {"kind": "lstm", "hidden_size": 8}, "self_play": {"pool_share": 0.5}}, r"remembers what it saw"),
+        (
+            {"self_play": {"bots": ["random"]}},
+            r"self_play: bots is \('random',\), but nothing reads it unless self_play\.pool_share is above 0",
+        ),
+        (
+            {"self_play": {"search_simulations": 64}},
+            r"self_play: search_simulations is 64, but nothing reads",
+        ),
+        ({"self_play": {"ladder_games": 40}}, r"self_play: ladder_games is 40, but nothing reads it unless"),
+        (
+            {"env": {"id": "board/tic_tac_toe", "num_envs": 4, "board": {"opening_plies": 3}}},
+            r"opening_plies is 3, but nothing reads it unless random_openings is above 0",
+        ),
         (
             {"env": {"id": "board/othello", "num_envs": 2}, "self_play": {"exploitability": True}},
             r"othello.* too large to be solved",
