@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from annotated_types import Ge, Gt, MinLen
 
 from triathlon.agents import registry as agents
-from triathlon.agents.registry import AgentConfig
+from triathlon.agents.registry import AgentConfig, refuse_unread
 from triathlon.envs.errors import EnvError
 from triathlon.envs.make import EnvConfig
 from triathlon.networks import registry as networks
@@ -44,6 +44,19 @@ class EvaluationConfig:
     num_envs: Annotated[int, Gt(0), "environments that are evaluated side by side"] = 8
     deterministic: Annotated[bool, "play the best action instead of drawing one"] = True
     video: Annotated[bool, "record an episode after training"] = True
+    goal: Annotated[
+        float | None,
+        "training ends once an evaluation's mean return reaches this (or minus the exploitability, where that is "
+        "measured); null: all of total_steps are played",
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.period is None:
+            refuse_unread(self, ("goal",), "evaluation.period is given", place="")
+
+    def is_reached(self, score: float) -> bool:
+        """Whether a score of `eval/`, the more the better, is as good as was asked for."""
+        return self.goal is not None and score >= self.goal
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ class Run:
             is_compiling = learner.step.compiles
             if is_compiling:
                 progress.say("The first update compiles the gradient step; PyTorch keeps it for the next run.")
-            while self.num_steps < experiment.total_steps and not self._is_stopped():
+            while self.num_steps < experiment.total_steps and not self._is_over():
                 self.sides.before_rollout(self.num_steps)
                 try:
                     segment = self.collector.collect(learner.num_rows)
@@ -140,10 +140,12 @@ class Run:
         bottleneck = Bottleneck(self.situation(), stopwatch.seconds.copy(), self.num_steps - first_step)
         return Result(self.num_steps, self.seconds, path, self._wish.to_stop, bottleneck)
 
-    def _is_stopped(self) -> bool:
-        """Has somebody asked for a stop, of this process or of one that learns with it?"""
-        self._wish.to_stop = self.ranks.any(self._wish.to_stop)
-        return self._wish.to_stop
+    def _is_over(self) -> bool:
+        """Is the goal reached, or has somebody asked for a stop, of this process or of one that learns with it?"""
+        is_at_goal = self.experiment.evaluation.is_reached(self.best_score)
+        is_over = self.ranks.any(self._wish.to_stop or is_at_goal)
+        self._wish.to_stop = is_over and not is_at_goal
+        return is_over
 
     def situation(self) -> Situation:
         """What was found of the machine, the network and the environments."""
@@ -205,6 +207,8 @@ class Run:
         if score >= self.best_score:
             self.best_score = score
             self._save("best", with_experience=False)
+        if config.is_reached(score):
+            self._say(f"The evaluation after {self.num_steps:,} steps reached the goal: {score:.1f}.")
         if self.on_report is not None:
             self.on_report(self, found)
 

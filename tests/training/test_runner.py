@@ -61,6 +61,24 @@ def test_a_run_leaves_checkpoints_events_and_tables(tmp_path: Path) -> None:
     assert state["num_steps"] == result.num_steps and state["best_score"] == max(scores)
 
 
+@pytest.mark.parametrize("engine", ["native", "sb3"])
+def test_a_run_ends_where_it_reached_its_goal(tmp_path: Path, engine: str, capfd: pytest.CaptureFixture[str]) -> None:
+    evaluation = {"period": 100, "num_episodes": 2, "final_episodes": 2, "video": False, "goal": 5.0}
+    settings = {"evaluation": evaluation, "engine": engine, "env": CARTPOLE | {"num_envs": 2}}
+    result = train(experiment(**settings), tmp_path)
+    assert 100 <= result.num_steps < 200 and not result.interrupted and len(result.returns) == 2
+    assert f"The evaluation after {result.num_steps} steps reached the goal: " in capfd.readouterr().err
+    again = train(experiment(**settings), tmp_path, resume=True)
+    assert again.num_steps == result.num_steps and not again.interrupted
+    higher = experiment(**settings | {"evaluation": evaluation | {"goal": 501.0}})
+    assert train(higher, tmp_path, resume=True).num_steps >= 400
+
+
+def test_a_goal_wants_evaluations() -> None:
+    with pytest.raises(RunError, match=r"evaluation: goal is 5\.0, but nothing reads it unless evaluation\.period is"):
+        experiment(evaluation={"goal": 5.0})
+
+
 def test_same_seed_same_weights_other_seed_other_weights(tmp_path: Path, learned) -> None:
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         np.random.default_rng()

@@ -91,7 +91,7 @@ class Recorder:
         self._due = Periods(experiment, self.num_steps)
         self._started = time.perf_counter() - self.seconds
         with stoppable() as self._wish, Progress(experiment.total_steps, self.num_steps) as self._progress:
-            if self.num_steps < experiment.total_steps:
+            if self.num_steps < experiment.total_steps and not experiment.evaluation.is_reached(self.best_score):
                 learn()
             self.seconds = time.perf_counter() - self._started
             self._take_weights()
@@ -119,7 +119,7 @@ class Recorder:
         if self._due.save.now(num_steps):
             self._take_weights()
             self._save("last")
-        return not self._wish.to_stop
+        return not self._wish.to_stop and not self.experiment.evaluation.is_reached(self.best_score)
 
     def judge(self, result: Result) -> None:
         """Play the final episodes and the video with the best policy."""
@@ -143,9 +143,12 @@ class Recorder:
         played = evaluate(self.learner.policy, self.eval_envs, config.num_episodes, CHOOSING_SEED, config.deterministic)
         found = evaluation_scores(played, self.experiment.env.id)
         self.logger.scalars(found, self.num_steps)
-        if found["eval/mean_reward"] >= self.best_score:
-            self.best_score = found["eval/mean_reward"]
+        score = found["eval/mean_reward"]
+        if score >= self.best_score:
+            self.best_score = score
             self._save("best")
+        if config.is_reached(score):
+            self._progress.say(f"The evaluation after {self.num_steps:,} steps reached the goal: {score:.1f}.")
 
     def _save(self, name: str) -> Path:
         path = self.folder / "checkpoints" / f"{name}.safetensors"
