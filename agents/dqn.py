@@ -20,7 +20,7 @@ from triathlon.agents.dqn_config import DQNConfig
 from triathlon.agents.gradient_step import GradientStep
 from triathlon.agents.joint_actions import JointActions
 from triathlon.agents.q_losses import chosen, q_goal, q_loss, rows_at
-from triathlon.agents.q_network import EpsilonGreedyPolicy, QNetwork
+from triathlon.agents.q_network import EpsilonGreedyPolicy, QNetwork, epsilon_at
 from triathlon.agents.randomness import initialisation, torch_generator
 from triathlon.agents.registry import Task
 from triathlon.agents.replay import Replay, Sample
@@ -172,8 +172,7 @@ class DQN:
     def _schedule(self) -> None:
         """Exploration and learning rate as the steps so far want them."""
         config, progress = self.config, min(1.0, self._num_steps / self._total_steps)
-        explored = min(1.0, progress / config.exploration_fraction) if config.exploration_fraction else 1.0
-        self.policy.epsilon = config.initial_epsilon + explored * (config.final_epsilon - config.initial_epsilon)
+        self.policy.epsilon = epsilon_at(progress, config)
         if config.anneal_learning_rate:
             self.step.learning_rate = config.learning_rate * (1.0 - progress)
 
@@ -192,11 +191,12 @@ class DQN:
         num_updates = len(index) // size
         network.head.resample(self._generator)
         self.target.head.resample(self._generator)
-        goal, segment, state = self._goal(drawn), drawn.segment, drawn.state
+        segment, state = drawn.segment, drawn.state
         if self.burn_in:
             with torch.no_grad():
                 seen = map_obs(lambda x: x[: self.burn_in], segment.obs)
                 state = network.advance(seen, state, segment.is_first[: self.burn_in])
+        goal = self._goal(drawn, state)
         # A weighted sum over rows is the mean over samples (of all processes) of the mean over a sample's valid rows.
         weights = drawn.weights * drawn.mask / (drawn.mask.sum(0).clamp(min=1) * config.batch_size)
         rows = slice(self.burn_in, self.burn_in + self.length)
@@ -262,19 +262,25 @@ class DQN:
             return loss, torch.cat([loss.view(1), td_error.flatten(), q_values.flatten()])
 
     @torch.no_grad()
-    def _goal(self, sample: Sample) -> Tensor:
-        """What the trained rows are pulled to; the rows to bootstrap from all follow the first trained row."""
-        segment, first = sample.segment, self.burn_in + 1
-        seen, ahead = map_obs(lambda x: x[:first], segment.obs), map_obs(lambda x: x[first:], segment.obs)
-        index = sample.bootstrap - first
+    def _goal(self, sample: Sample, state: State) -> Tensor:
+        """What the trained rows are pulled to; the rows to bootstrap from all follow the first trained row.
 
-        def features(network: QNetwork) -> Tensor:
-            state = network.advance(seen, sample.state, segment.is_first[:first])
+        `state` is the online network's memory before that row, to which the target network finds its own way.
+        """
+        segment, first = sample.segment, self.burn_in + 1
+        ahead, index = map_obs(lambda x: x[first:], segment.obs), sample.bootstrap - first
+
+        def features(network: QNetwork, state: State, start: int) -> Tensor:
+            seen = map_obs(lambda x: x[start:first], segment.obs)
+            state = network.advance(seen, state, segment.is_first[start:first])
             return rows_at(network.features(ahead, state, segment.is_first[first:])[0], index)
 
         head = self.target.head
-        output = head(features(self.target), self._taus)
-        chooser = self.network.head.q_values(features(self.network)) if self.config.double else head.expectation(output)
+        output = head(features(self.target, sample.state, 0), self._taus)
+        if self.config.double:
+            chooser = self.network.head.q_values(features(self.network, state, self.burn_in))
+        else:
+            chooser = head.expectation(output)
         if segment.legal is not None:
             legal = rows_at(self._actions.legal(segment.legal[first:]), index)
             chooser = chooser.masked_fill(~allow_any_if_none(legal), -torch.inf)

@@ -18,7 +18,7 @@ from triathlon.agents.gradient_step import Compile, GradientStep
 from triathlon.agents.joint_actions import JointActions
 from triathlon.agents.minibatches import cut, fold, segment_length, shuffled
 from triathlon.agents.q_losses import chosen
-from triathlon.agents.q_network import EpsilonGreedyPolicy, QNetwork
+from triathlon.agents.q_network import EpsilonGreedyPolicy, QNetwork, epsilon_at
 from triathlon.agents.randomness import initialisation, torch_generator
 from triathlon.agents.registry import AgentConfig, Kind, Task
 from triathlon.agents.returns import lambda_returns
@@ -163,8 +163,7 @@ class PQN:
     def _schedule(self) -> None:
         """Exploration and learning rate as the steps so far want them."""
         config, progress = self.config, min(1.0, self._num_steps / self._total_steps)
-        explored = min(1.0, progress / config.exploration_fraction) if config.exploration_fraction else 1.0
-        self.policy.epsilon = config.initial_epsilon + explored * (config.final_epsilon - config.initial_epsilon)
+        self.policy.epsilon = epsilon_at(progress, config)
         if config.anneal_learning_rate:
             self.step.learning_rate = config.learning_rate * (1.0 - progress)
 

@@ -5,7 +5,7 @@ T rows in time, B columns, A actions, D features.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -22,6 +22,23 @@ from triathlon.networks.registry import BackboneConfig, make_backbone
 
 MAX_THRESHOLDS = 16  # of groups of columns that are acted in turn, while epsilon stays
 PRIOR_TEMPERATURE = 0.1  # in returns: how far apart values are that count as clearly better to a search
+
+
+class Exploration(Protocol):
+    """How the share of random actions falls: linearly over the first `exploration_fraction` of a run."""
+
+    @property
+    def initial_epsilon(self) -> float: ...
+    @property
+    def final_epsilon(self) -> float: ...
+    @property
+    def exploration_fraction(self) -> float: ...
+
+
+def epsilon_at(progress: float, config: Exploration) -> float:
+    """The share of random actions when `progress` of the run, 0 to 1, is done."""
+    explored = min(1.0, progress / config.exploration_fraction) if config.exploration_fraction else 1.0
+    return config.initial_epsilon + explored * (config.final_epsilon - config.initial_epsilon)
 
 
 class QNetwork(nn.Module):

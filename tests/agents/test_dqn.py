@@ -47,7 +47,8 @@ def goal(practice: Any, legal: list[bool] | None = None, terminated: bool = Fals
             legal=None if legal is None else torch.tensor([[[True] * 3], [legal]]),
         )
     )
-    return float(practice.learner._goal(practice.learner.replay.sample(1)))
+    drawn = practice.learner.replay.sample(1)
+    return float(practice.learner._goal(drawn, drawn.state))
 
 
 @pytest.mark.parametrize(
