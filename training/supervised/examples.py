@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Indices = NDArray[np.int64]
+POOL = 32  # batches at most that are sorted by length together
+NUM_POOLS = 4  # of an epoch at least, so that batches of few examples are not the same ones in every epoch
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,27 @@ class Dataset(Protocol):
         """All examples once, for measuring; the last batch may be smaller."""
 
 
+def batches_of_similar(length: NDArray[np.int64], batch_size: int, rng: np.random.Generator) -> list[Indices]:
+    """A shuffled epoch of batches whose examples are about equally long, so that little of them is padding.
+
+    `length [N, K]`: of each example's K sequences, the first of which counts most. Examples beyond the last whole batch
+    are left for another epoch's shuffle.
+    """
+    size = min(batch_size, len(length))
+    num_batches = len(length) // size
+    indices = rng.permutation(len(length))[: num_batches * size]
+    pool = size * max(1, min(POOL, num_batches // NUM_POOLS))
+    batches: list[Indices] = []
+    for start in range(0, len(indices), pool):
+        batches.extend(sorted_by_length(length, indices[start : start + pool]).reshape(-1, size))
+    return [batches[i] for i in rng.permutation(num_batches)]
+
+
+def sorted_by_length(length: NDArray[np.int64], indices: Indices) -> Indices:
+    """These indices, the shortest example first; `length` as in `batches_of_similar`."""
+    return indices[np.lexsort(length[indices].T[::-1])]
+
+
 @dataclass(frozen=True)
 class Examples:
     """Examples that know nothing of each other: `obs [N, T, *obs]`, `target [N, ...]`, `length [N]` or None."""
@@ -56,7 +79,12 @@ class Examples:
         return len(self.obs)
 
     def order(self, batch_size: int, rng: np.random.Generator) -> list[Indices]:
-        """A shuffled epoch. Examples beyond the last whole batch are left for another epoch's shuffle."""
+        """A shuffled epoch; with `length`, of batches of similar length.
+
+        Examples beyond the last whole batch are left for another epoch's shuffle.
+        """
+        if self.length is not None:
+            return batches_of_similar(self.length[:, None], batch_size, rng)
         size = min(batch_size, len(self))
         indices = rng.permutation(len(self))
         return [indices[i : i + size] for i in range(0, len(self) - size + 1, size)]

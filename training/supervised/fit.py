@@ -24,6 +24,7 @@ from triathlon.training.logger import Logger
 from triathlon.training.machine import allow_tf32, pick_device
 from triathlon.training.progress import Progress
 from triathlon.training.stopping import stoppable
+from triathlon.training.supervised.averaging import average_of, follow
 from triathlon.training.supervised.config import SupervisedExperiment
 from triathlon.training.supervised.examples import Dataset, Indices
 from triathlon.training.supervised.network import (
@@ -35,7 +36,7 @@ from triathlon.training.supervised.network import (
 )
 from triathlon.training.supervised.projector import write_projector
 from triathlon.training.supervised.registry import make_task
-from triathlon.training.supervised.schedule import learning_rate, make_optimizer, set_learning_rate
+from triathlon.training.supervised.schedule import learning_rate, make_optimizer, restore_optimizer, set_learning_rate
 from triathlon.training.supervised.start_from import take_backbone
 from triathlon.training.supervised.task import Evaluation
 
@@ -76,10 +77,18 @@ class Fit:
             raise SettingError(
                 f"logging.embeddings: task '{experiment.task.kind}' has no features to show; set it to 0"
             )
+        if config.averaging is not None and self.task.averages:
+            raise SettingError(
+                f"fit.averaging: task '{experiment.task.kind}' averages by itself (task.averaging); set it to null"
+            )
         self.network = make_network(experiment, self.task, self.device)
         self.taken = None
         if experiment.init_from is not None and last is None:
-            self.taken = take_backbone(self.network.backbone, experiment.init_from, experiment.init_partly)
+            self.taken = take_backbone(
+                self.network.backbone, experiment.init_from, experiment.init_partly, self.task.facts, self.task.space
+            )
+        # What is measured and kept as the best. It runs as it is: measuring is too short to be worth compiling for.
+        self.judged = self.network if config.averaging is None else average_of(self.network)
         if config.compile:
             compile_backbone(self.network, self.device)
         self.optimizer = make_optimizer(self.network, config)
@@ -125,7 +134,8 @@ class Fit:
                     self._save("last")
             self.seconds = time.perf_counter() - started
             path = self._save("last")
-            result = FitResult(self.num_steps, self.seconds, path, wish.to_stop, self.gave_up)
+            stopped_early = self.gave_up and self.num_steps < self.total_steps
+            result = FitResult(self.num_steps, self.seconds, path, wish.to_stop, stopped_early)
         if not result.interrupted:
             result.checkpoint, result.test = self._test()
         return result
@@ -167,6 +177,8 @@ class Fit:
         self.num_steps += 1
         with torch.no_grad():
             task.after_step(network, self.num_steps)
+            if config.averaging is not None:
+                follow(self.judged, network, config.averaging, self.num_steps)
         self._num_logged += 1
 
     def _batches_of(self, epoch: int) -> list[Indices]:
@@ -213,9 +225,9 @@ class Fit:
         return f"validation {task.metric} {value:.4f}"
 
     def _measure(self, part: str, dataset: Dataset) -> Evaluation:
-        self.network.eval()
+        self.judged.eval()
         with torch.no_grad():
-            found = self.task.evaluate(self.network, dataset, self.experiment.fit.batch_size, self.device)
+            found = self.task.evaluate(self.judged, dataset, self.experiment.fit.batch_size, self.device)
         self.logger.scalars({f"{part}/{name}": value for name, value in found.metrics.items()}, self.num_steps)
         for name, picture in found.pictures.items():
             self.logger.picture(f"{part}/{name}", picture, self.num_steps)
@@ -226,7 +238,7 @@ class Fit:
     def _test(self) -> tuple[Path, Evaluation]:
         """Measure the best weights on the test examples, which nothing was chosen by."""
         path = self.folder / "checkpoints" / "best.safetensors"
-        self.network.load_state_dict(checkpoint.load(path)["network"])
+        self.judged.load_state_dict(checkpoint.load(path)["network"])
         found = self._measure("test", self.task.splits.test)
         self._embed(self.task.splits.test)
         settings = {"task": self.experiment.task.kind, "backbone": self.experiment.backbone.kind}
@@ -239,7 +251,7 @@ class Fit:
         chosen = np.arange(num) * len(dataset) // max(1, num)
         batches = (dataset.batch(chosen[i : i + size]).to(self.device) for i in range(0, num, size))
         with torch.no_grad():
-            found = [self.task.embed(self.network, batch) for batch in batches]
+            found = [self.task.embed(self.judged, batch) for batch in batches]
         if found:
             write_projector(self.folder, found)
 
@@ -250,13 +262,14 @@ class Fit:
         state = {
             "task": self.experiment.task.kind,
             "facts": self.task.facts,
-            "network": self.network.state_dict(),
+            "network": (self.judged if name == "best" else self.network).state_dict(),
             "num_steps": self.num_steps,
         }
         if name == "last":
             state |= {
                 "optimizer": self.optimizer.state_dict(),
                 "state": self._state,
+                "average": None if self.judged is self.network else self.judged.state_dict(),
                 "best_score": self.best_score,
                 "num_bad": self.num_bad,
                 "seconds": self.seconds,
@@ -268,9 +281,11 @@ class Fit:
     def _restore(self, last: dict[str, Any]) -> None:
         path = self.folder / "checkpoints" / "last.safetensors"
         restore_network(self.network, last, path)
+        if self.judged is not self.network:  # where nothing was averaged, the average starts from the weights
+            restore_network(self.judged, {"network": last.get("average") or last["network"]}, path)
         if last["facts"] != self.task.facts:
             raise RunError(f"the data of task '{self.experiment.task.kind}' are not those that {path} was saved with")
-        self.optimizer.load_state_dict(last["optimizer"])
+        restore_optimizer(self.optimizer, last["optimizer"], path)
         self.num_steps, self.seconds = last["num_steps"], last["seconds"]
         self.best_score, self.num_bad = last["best_score"], last["num_bad"]
         if last["state"] is not None:

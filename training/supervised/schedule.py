@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, Gt, Lt
 
 from triathlon.networks.errors import SettingError
+from triathlon.training.errors import RunError
 from triathlon.training.supervised.heads import Network
+
+# Parameters of several dimensions that are no matrices: what a place or a distance adds, a token of a network's own.
+NOT_DECAYED = ("bias", "position", "cls")
 
 
 @dataclass(frozen=True)
@@ -25,8 +30,11 @@ class FitConfig:
     backbone_scale: Annotated[float, Gt(0), "multiplies the learning rate of the backbone, not of the head"] = 1.0
     schedule: Annotated[Literal["constant", "cosine"], "the learning rate after the warm-up"] = "cosine"
     warmup_steps: Annotated[int, Ge(0), "steps in which the learning rate rises from 0"] = 100
-    weight_decay: Annotated[float, Ge(0), "of matrices and kernels, not of biases and scales; 0: Adam"] = 0.01
+    weight_decay: Annotated[float, Ge(0), "of matrices and kernels, not of biases, scales, positions; 0: Adam"] = 0.01
     max_grad_norm: Annotated[float | None, Gt(0), "longer gradients are shortened to this; null: never"] = 1.0
+    averaging: Annotated[
+        float | None, Gt(0), Lt(1), "share of the weights' average, which is tested, that a step keeps; null: none"
+    ] = None
     patience: Annotated[int | None, Gt(0), "evaluations without a new best after which it ends; null: never early"] = (
         None
     )
@@ -47,7 +55,8 @@ def learning_rate(config: FitConfig, step: int, num_steps: int) -> float:
 def make_optimizer(network: Network, config: FitConfig) -> torch.optim.AdamW:
     """AdamW (Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2) for all that learns.
 
-    Vectors (biases, scales of norms) are not decayed. Each group's `scale` multiplies the learning rate.
+    Vectors (biases, scales of norms) are not decayed, nor is what is named as NOT_DECAYED says. Each group's `scale`
+    multiplies the learning rate.
 
     Raises:
         SettingError: `backbone_scale` was changed although the backbone is frozen.
@@ -56,11 +65,10 @@ def make_optimizer(network: Network, config: FitConfig) -> torch.optim.AdamW:
         raise SettingError("fit.backbone_scale is not read with freeze_backbone: true; leave one of them out")
     groups = []
     for part, scale in ((network.head, 1.0), (network.backbone, config.backbone_scale)):
-        parameters = [p for p in part.parameters() if p.requires_grad]
-        for decay, chosen in (
-            (config.weight_decay, [p for p in parameters if p.dim() > 1]),
-            (0.0, [p for p in parameters if p.dim() <= 1]),
-        ):
+        parameters = [(name, p) for name, p in part.named_parameters() if p.requires_grad]
+        decayed = [p.dim() > 1 and not name.endswith(NOT_DECAYED) for name, p in parameters]
+        for decay, which in ((config.weight_decay, True), (0.0, False)):
+            chosen = [p for (_, p), is_decayed in zip(parameters, decayed, strict=True) if is_decayed is which]
             if chosen:
                 groups.append({"params": chosen, "weight_decay": decay, "scale": scale})
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.momentum, 0.999))
@@ -70,3 +78,20 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Give each group the rate times its `scale`."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["scale"]
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], path: Path) -> None:
+    """Give an optimiser what it had found out of each weight; rates, betas and decay stay those of its own settings.
+
+    Raises:
+        RunError: the state, which is from `path`, is of other weights; nothing was changed.
+    """
+    own = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    try:
+        optimizer.load_state_dict(state)  # takes the groups' options over as well
+    except ValueError as error:
+        raise RunError(
+            f"freeze_backbone is not what {path} was saved with: other weights learned there; leave it as it was"
+        ) from error
+    for group, options in zip(optimizer.param_groups, own, strict=True):
+        group.update(options)

@@ -70,6 +70,8 @@ class Task(ABC):
     """Does each batch go on where the one before it ended?"""
     can_embed: ClassVar[bool] = False
     """Is there `embed`?"""
+    averages: ClassVar[bool] = False
+    """Does the task average weights by itself?"""
 
     space: Space[Any]
     facts: dict[str, Any]

@@ -39,6 +39,34 @@ def test_an_epoch_is_whole_batches_of_different_examples(num: int, batch_size: i
     assert num - len(seen) < min(num, batch_size)
 
 
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=60), st.integers(1, 7), st.integers(0, 9))
+def test_an_epoch_has_every_example_of_any_length_once_at_most(lengths: list[int], size: int, seed: int) -> None:
+    examples = Examples(np.zeros((len(lengths), 9)), np.zeros(len(lengths)), np.array(lengths))
+    order = examples.order(size, np.random.default_rng(seed))
+    size = min(size, len(lengths))
+    assert all(len(batch) == size for batch in order) and len(order) == len(lengths) // size
+    assert len(np.unique(np.concatenate(order))) == len(order) * size
+    assert np.array_equal(order, examples.order(size, np.random.default_rng(seed)))
+
+
+def test_batches_of_similar_length_have_little_padding() -> None:
+    length = np.random.default_rng(0).integers(1, 101, 640)
+    lengthy = Examples(np.zeros((640, 100)), np.zeros(640), length)
+    shuffled = Examples(np.zeros((640, 100)), np.zeros(640))  # which knows no lengths
+    padding, batches = [], []
+    for examples in (lengthy, shuffled):
+        order = examples.order(16, np.random.default_rng(1))
+        assert sorted(np.concatenate(order)) == list(range(640))
+        padding.append(sum(int((length[batch].max() - length[batch]).sum()) for batch in order))
+        batches.append([batch.tolist() for batch in order])
+    assert padding[0] < 0.25 * padding[1]
+    assert lengthy.batch(np.array(batches[0][0])).obs.shape[0] == length[batches[0][0]].max()
+    longest = [int(length[batch].max()) for batch in batches[0]]
+    assert longest != sorted(longest)  # the batches come in any order
+    again = [set(batch) for batch in lengthy.order(16, np.random.default_rng(2))]
+    assert not any(set(batch) in again for batch in batches[0])  # another epoch has other batches
+
+
 @given(st.integers(2, 200), st.floats(0.01, 0.9))
 def test_parts_share_nothing_and_leave_nothing(num: int, share: float) -> None:
     first, second = parts(num, share)

@@ -108,6 +108,12 @@ def test_it_stops_when_nothing_gets_better(tmp_path: Path) -> None:
     assert result.stopped_early and result.num_steps == 4  # the first is the best so far, then three that are not
 
 
+def test_all_steps_without_a_new_best_are_no_early_stop(tmp_path: Path) -> None:
+    settings = {"num_epochs": 2, "batch_size": 64, "learning_rate": 1e-12, "patience": 1}
+    result = fit(experiment(XOR, MLP, settings), tmp_path)  # the first evaluation is the best, the last is not
+    assert result.num_steps == 2 and not result.stopped_early
+
+
 def test_the_best_weights_are_tested_not_the_last(tmp_path: Path) -> None:
     settings = {"num_epochs": 12, "batch_size": 64, "learning_rate": 3e-2, "schedule": "constant", "warmup_steps": 0}
     run = experiment(XOR, MLP, settings)
@@ -181,6 +187,31 @@ def test_a_checkpoint_of_another_network_or_task_is_refused(tmp_path: Path) -> N
     shutil.rmtree(tmp_path / "checkpoints")
     with pytest.raises(RunError, match="there is no checkpoint"):
         Fit(experiment(XOR, MLP, {"num_epochs": 1}), tmp_path, resume=True)
+
+
+def test_settings_of_the_optimiser_can_change_when_a_run_goes_on(tmp_path: Path) -> None:
+    first = {"batch_size": 32, "warmup_steps": 0, "momentum": 0.8, "weight_decay": 0.03, "backbone_scale": 0.5}
+    started = Fit(experiment(XOR, MLP, first), tmp_path)
+    started._step()
+    started._save("last")
+    started.close()
+    second = {"batch_size": 32, "warmup_steps": 0, "momentum": 0.7, "weight_decay": 0.2, "backbone_scale": 0.1}
+    resumed = Fit(experiment(XOR, MLP, second), tmp_path, resume=True)
+    groups = resumed.optimizer.param_groups
+    assert [group["weight_decay"] for group in groups] == [0.2, 0.0, 0.2, 0.0]  # matrices and biases of head, backbone
+    assert [group["scale"] for group in groups] == [1.0, 1.0, 0.1, 0.1]
+    assert [group["betas"] for group in groups] == [(0.7, 0.999)] * 4
+    for before, after in zip(started.network.parameters(), resumed.network.parameters(), strict=True):
+        assert torch.equal(started.optimizer.state[before]["exp_avg"], resumed.optimizer.state[after]["exp_avg"])
+    resumed._step()
+    resumed.close()
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_backbone_cannot_be_frozen_or_thawed_when_a_run_goes_on(frozen: bool, tmp_path: Path) -> None:
+    fit(experiment(XOR, MLP, {"num_epochs": 1}, freeze_backbone=not frozen), tmp_path)
+    with pytest.raises(RunError, match=r"freeze_backbone is not what .* leave it as it was"):
+        Fit(experiment(XOR, MLP, {"num_epochs": 1}, freeze_backbone=frozen), tmp_path, resume=True)
 
 
 def test_a_checkpoint_is_plain(tmp_path: Path) -> None:

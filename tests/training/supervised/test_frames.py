@@ -81,6 +81,7 @@ def test_the_action_says_what_comes(start: int, tmp_path: Path) -> None:
     mlp = {"kind": "mlp", "hidden_sizes": [8]}
     found = fitted(tmp_path, mlp, {"num_epochs": 40, "learning_rate": 1e-2})
     assert found["squared_error_of_copying"] > 0.2  # the screens before are black
+    assert found["squared_error_of_mean"] == pytest.approx(0.1025, abs=0.02)  # of 0, 100 and 200 of 255, equally often
     assert found["squared_error"] < 0.01
 
 

@@ -8,7 +8,9 @@ from gymnasium import spaces
 
 from triathlon.networks.errors import SettingError
 from triathlon.networks.mlp import MLPConfig
+from triathlon.networks.patches import PatchesConfig
 from triathlon.networks.registry import make_backbone
+from triathlon.networks.transformer import TransformerConfig
 from triathlon.training.supervised.heads import ClassHead, Network
 from triathlon.training.supervised.schedule import FitConfig, learning_rate, make_optimizer, set_learning_rate
 
@@ -47,6 +49,19 @@ def test_matrices_decay_and_vectors_do_not_and_each_part_has_its_rate() -> None:
         (1.0, 0.1, [(4, 3)]),
         (1.0, 0.0, [(4,), (4,), (4,)]),
     ]
+
+
+def test_positions_and_distances_do_not_decay() -> None:
+    transformer = TransformerConfig(encoder=MLPConfig(hidden_sizes=(4,)), width=4, num_layers=1, memory_length=3)
+    patches = PatchesConfig(patch_size=2, width=4, num_layers=1, pooling="cls")
+    for config, space, kept in (
+        (transformer, spaces.Box(-1, 1, (3,), np.float32), ["layers.0.distance_bias"]),
+        (patches, spaces.Box(0, 255, (4, 4), np.uint8), ["cls", "position"]),
+    ):
+        backbone = make_backbone(config, space)
+        optimizer = make_optimizer(Network(backbone, ClassHead(4, 2, "last", 0.0)), FitConfig(weight_decay=0.1))
+        free = {id(p) for group in optimizer.param_groups if not group["weight_decay"] for p in group["params"]}
+        assert sorted(name for name, p in backbone.named_parameters() if p.dim() > 1 and id(p) in free) == kept
 
 
 def test_a_frozen_backbone_is_not_optimised() -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from triathlon.networks.errors import SettingError
+from triathlon.networks.images import PictureBackbone
 from triathlon.training.errors import RunError
 from triathlon.training.supervised.config import from_mapping
 from triathlon.training.supervised.examples import Examples
@@ -88,6 +89,20 @@ def test_a_signal_is_seen_at_once_channel_by_channel_or_in_patches(tmp_path: Pat
     at_once = seen(as_rows=False)
     assert at_once.obs.shape == (1, 1, 2, 1, 20) and at_once.length is None
     assert at_once.obs[0, 0, :, 0, :4].tolist() == [[0, 2, 4, 0], [0, 1, 2, 0]]
+
+
+def test_more_channels_than_frames_are_not_taken_for_frames(tmp_path: Path) -> None:
+    signals = np.random.default_rng(0).normal(0, 1, (12, 20, 30))
+    np.savez(tmp_path / "wide.npz", x=signals, y=np.arange(12) % 2)
+    mapping = {**QUIET, "task": {"kind": TASK, "source": str(tmp_path / "wide.npz"), "as_rows": False}}
+    impala = {"kind": "impala", "channels": [8]}
+    experiment = from_mapping({**mapping, "backbone": impala})
+    task = make_task(experiment.task)
+    with pytest.raises(SettingError, match=r"backbone\.layout: signals of 30 channels and 20 frames .* channels_first"):
+        make_network(experiment, task, torch.device("cpu"))
+    experiment = from_mapping({**mapping, "backbone": impala | {"layout": "channels_first"}})
+    backbone = make_network(experiment, task, torch.device("cpu")).backbone
+    assert isinstance(backbone, PictureBackbone) and backbone.read.channels == 30
 
 
 def test_channels_are_standardised_by_what_is_learned_from_and_padding_is_no_part_of_it(tmp_path: Path) -> None:

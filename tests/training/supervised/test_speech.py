@@ -22,9 +22,10 @@ from triathlon.training.supervised.config import from_mapping
 from triathlon.training.supervised.fit import Fit, fit
 from triathlon.training.supervised.sounds.hearing import Hearing
 from triathlon.training.supervised.sounds.sound_files import read_sound
-from triathlon.training.supervised.sounds.spectrogram import HearingConfig, spectrogram
+from triathlon.training.supervised.sounds.spectrogram import HearingConfig, centred, spectrogram
 from triathlon.training.supervised.sounds.spectrogram_augmentation import (
     SpectrogramAugmentationConfig,
+    augmented,
     band_shifted,
     later,
     masked,
@@ -153,6 +154,8 @@ def test_rows_are_frames_beside_each_other_and_silence_fills_the_last() -> None:
     assert whole.obs.shape == (2, 1, 32) and whole.length is None
     assert whole.obs[0, 0].tolist() == list(range(32))  # what is longer is cut
     assert whole.obs[1, 0].tolist() == [*range(8), *[0] * 24]
+    assert whole.num_frames.tolist() == [4, 1]
+    assert whole.part(np.array([1])).batch(np.array([0])).num_frames.tolist() == [1]
 
 
 # --- augmentation -----------------------------------------------------------------------------------------------------
@@ -231,8 +234,44 @@ def test_a_batch_that_is_changed_is_still_one(frames_per_row: int | None, num_fr
     assert not torch.equal(changed.obs, ear.augmented(batch, np.random.default_rng(2)).obs)
     same = hearing(frames_per_row, num_frames).augmented(batch, rng)
     assert torch.equal(same.obs, batch.obs)
-    in_place = hearing(frames_per_row, num_frames, **EVERYTHING | {"shift": 0}).augmented(batch, rng)
-    assert in_place.obs[:, 0].reshape(-1, 8).mean(0).abs().max() < 1e-5  # measured from the new mean
+
+
+SIZES = np.array([30, 17, 5])
+
+
+def recordings() -> list[np.ndarray]:
+    """Three recordings of 8 bands, each measured from its own mean as `spectrogram` does."""
+    rng = np.random.default_rng(0)
+    frames = [rng.normal(0, 1, (1, size, 8)).astype(np.float32) for size in SIZES]
+    return [centred(one, np.array([one.shape[1]]), "band")[0] for one in frames]
+
+
+@pytest.mark.parametrize(("frames_per_row", "num_frames"), [(4, None), (None, 30)])
+def test_what_is_learned_from_is_measured_as_what_is_tested_on(
+    frames_per_row: int | None, num_frames: int | None
+) -> None:
+    ear = hearing(frames_per_row, num_frames, loudest_noise=-200.0)  # far too faint to change anything
+    batch = ear.examples(recordings(), np.arange(3)).batch(np.arange(3))
+    changed = ear.augmented(batch, np.random.default_rng(1))
+    torch.testing.assert_close(changed.obs, batch.obs, atol=1e-5, rtol=0)
+    ear = hearing(frames_per_row, num_frames, loudest_noise=20.0, band_shift=1.0)
+    changed = ear.augmented(batch, np.random.default_rng(1))
+    for column, size in enumerate(SIZES):
+        frames = changed.obs[:, column].reshape(-1, 8)
+        assert (frames[:size] - batch.obs[:, column].reshape(-1, 8)[:size]).abs().max() > 0.5
+        assert frames[:size].mean(0).abs().max() < 1e-5  # measured from the new mean
+        assert (frames[size:] == frames[:size].min()).all()  # and filled up with what is faintest now
+
+
+def test_blots_are_at_the_mean_that_hiss_has_lifted() -> None:
+    config = SpectrogramAugmentationConfig(loudest_noise=20.0, num_band_masks=1, band_mask_size=6)
+    frames = augmented(FRAMES, LENGTH, config, "recording", np.random.default_rng(0))
+    hidden = (frames == 0).all(1)
+    assert 0 < hidden.sum() < hidden.size
+    bare = SpectrogramAugmentationConfig(loudest_noise=20.0)
+    before = augmented(FRAMES, LENGTH, bare, "recording", np.random.default_rng(0))
+    assert all(abs(one[:size].mean()) < 1e-5 for one, size in zip(before, LENGTH, strict=True))
+    assert np.array_equal(frames, np.where(hidden[:, None], 0, before))
 
 
 # --- learning ---------------------------------------------------------------------------------------------------------

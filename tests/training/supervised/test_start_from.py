@@ -94,3 +94,42 @@ def test_nothing_in_common_is_an_error_even_partly(tmp_path: Path) -> None:
     }
     with pytest.raises(RunError, match="is not the one here"):
         Fit(from_mapping(mapping), tmp_path / "second")
+
+
+def reads(words: str, folder: Path) -> dict[str, Any]:
+    """Settings of a task whose texts are of these words, as many in any language."""
+    rows = [f"{'ab'[k % 2]}\t{' '.join(np.random.default_rng(k).permutation(words.split()))} {k}" for k in range(24)]
+    (folder / f"{words[:3]}.tsv").write_text("\n".join(["label\ttext", *rows]))
+    return {"kind": "text_classification", "source": str(folder / f"{words[:3]}.tsv"), "min_count": 2}
+
+
+ENGLISH, GERMAN = "one two three four", "eins zwei drei vier"
+
+
+@pytest.mark.parametrize(
+    ("backbone", "tables"),
+    [
+        ({"kind": "gru", "hidden_size": 4, "encoder": {"kind": "tokens", "embedding_size": 4}}, "encoder.embedding"),
+        ({"kind": "gru", "hidden_size": 4, "encoder": {"kind": "mlp", "hidden_sizes": [4]}}, "encoder.layers.0"),
+    ],
+)
+def test_words_keep_their_vectors_and_those_of_other_words_are_not_taken(
+    backbone: Any, tables: str, tmp_path: Path
+) -> None:
+    mapping = {**QUIET, "task": reads(ENGLISH, tmp_path), "backbone": backbone, "fit": {"num_epochs": 1}}
+    fit(from_mapping(mapping), tmp_path / "first")
+    (tmp_path / "first" / "config.yaml").write_text("")
+    first = checkpoint.load(tmp_path / "first/checkpoints/best.safetensors")["network"]
+    again = Fit(from_mapping(mapping | {"init_from": str(tmp_path / "first")}), tmp_path / "again")
+    again.close()
+    assert again.taken is not None and not again.taken.differs
+    other = mapping | {"task": reads(GERMAN, tmp_path), "init_from": str(tmp_path / "first"), "seed": 7}
+    with pytest.raises(RunError, match=r"learned from another vocabulary, .* init_partly: true"):
+        Fit(from_mapping(other), tmp_path / "second")
+    run = Fit(from_mapping(other | {"init_partly": True}), tmp_path / "second")
+    run.close()
+    assert run.taken is not None and run.taken.other_vocabulary == [f"{tables}.weight"]
+    assert f"of another vocabulary there, left as they were: {tables}.weight" in str(run.taken)
+    ours = run.network.backbone.state_dict()
+    assert ours[f"{tables}.weight"].shape == first[f"backbone.{tables}.weight"].shape
+    assert [name for name in ours if not torch.equal(ours[name], first[f"backbone.{name}"])] == [f"{tables}.weight"]

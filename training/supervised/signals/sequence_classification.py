@@ -14,6 +14,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from triathlon.networks.errors import SettingError
+from triathlon.networks.images import PictureBackbone
 from triathlon.training.supervised.classification import Classification, ClassificationConfig
 from triathlon.training.supervised.examples import Batch, Examples, Splits
 from triathlon.training.supervised.heads import Network
@@ -84,6 +85,19 @@ class SequenceClassification(Classification):
         obs = np.pad(obs, [(0, 0), (0, -obs.shape[1] % size), (0, 0)])
         length = None if signals.length is None else -(-signals.length // size)
         return Examples(obs.reshape(len(obs), -1, size * obs.shape[2]), signals.target, length)
+
+    def prepare(self, network: Network) -> None:
+        """
+        Raises:
+            SettingError: a backbone takes time for the channels of a signal that is seen at once.
+        """
+        num_frames, num_channels = self.facts["num_frames"], len(self.facts["mean"])
+        for part in network.modules():
+            if not self.config.as_rows and isinstance(part, PictureBackbone) and part.read.channels != num_channels:
+                raise SettingError(
+                    f"backbone.layout: signals of {num_channels} channels and {num_frames} frames would be seen as of "
+                    f"{part.read.channels} channels; set it to channels_first"
+                )
 
     def augment(self, batch: Batch, rng: np.random.Generator) -> Batch:
         if not self.config.noise:

@@ -9,6 +9,8 @@ import numpy as np
 from annotated_types import Ge, Gt
 from numpy.typing import NDArray
 
+from triathlon.training.supervised.sounds.spectrogram import centred
+
 Frames = NDArray[np.float32]  # [B, F, M] in bel
 Lengths = NDArray[np.int64]  # [B] frames
 
@@ -34,13 +36,17 @@ class SpectrogramAugmentationConfig:
 
 
 def augmented(
-    frames: Frames, length: Lengths, config: SpectrogramAugmentationConfig, rng: np.random.Generator
+    frames: Frames, length: Lengths, config: SpectrogramAugmentationConfig, relative_to: str, rng: np.random.Generator
 ) -> Frames:
-    """`[B, F, M]` with other voices, hiss and blots, as many frames as before."""
+    """`[B, F, M]` with other voices, hiss and blots, as many frames as before, of which the first `length` count.
+
+    Strength is measured from the mean that hiss has lifted, so that blots are at the mean too.
+    """
     if config.band_shift:
         frames = band_shifted(frames, config.band_shift, rng)
     if config.loudest_noise is not None:
         frames = noisy(frames, config.loudest_noise, rng)
+    frames = centred(frames, length, relative_to)
     if config.num_band_masks or config.num_time_masks:
         frames = masked(frames, length, config, rng)
     return frames

@@ -26,6 +26,7 @@ from triathlon.training.supervised.sounds.sources import Recordings, read_transc
 from triathlon.training.supervised.sounds.spectrogram import HearingConfig, spectrogram
 from triathlon.training.supervised.sounds.spectrogram_augmentation import SpectrogramAugmentationConfig
 from triathlon.training.supervised.task import Evaluation, Task, TaskConfig
+from triathlon.training.supervised.transformer_start import start_with_order
 
 NUM_SHOWN = 8
 
@@ -93,6 +94,9 @@ class SpeechRecognition(Task):
 
     def make_head(self, in_features: int) -> RowHead:
         return RowHead(in_features, len(self._number) + 1, self.config.dropout)
+
+    def prepare(self, network: Network) -> None:
+        start_with_order(network)
 
     def augment(self, batch: Batch, rng: np.random.Generator) -> Batch:
         return self.hearing.augmented(batch, rng)

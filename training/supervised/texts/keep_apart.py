@@ -12,7 +12,7 @@ from triathlon.training.supervised.examples import SPLIT_SEED
 Pair = tuple[str, str]  # a sentence and its translation
 
 _WORD = re.compile(r"[^\W\d_]+")
-_TAIL = re.compile(r"\s+[-–—(:\[].*")
+_TAIL = re.compile(r"(?:\s+[-–—(\[]|\s*:\s).*")  # a colon has no space before it, and one after it
 FEWEST_WORDS = 3  # what is shorter says too little to tell a family by
 LARGEST, LARGEST_SHARE = 8, 0.01  # pairs, share of a part: larger families are learned from, so that no part is of one
 

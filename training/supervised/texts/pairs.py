@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from triathlon.training.supervised.examples import Batch, Indices
+from triathlon.training.supervised.examples import Batch, Indices, batches_of_similar, sorted_by_length
 
 NOTHING = -1  # the target where there is none any more
-POOL = 32  # batches that are sorted by length together
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,7 @@ class Pairs:
 
     def order(self, batch_size: int, rng: np.random.Generator) -> list[Indices]:
         """A shuffled epoch of batches whose pairs are about equally long, so that little of them is padding."""
-        size = min(batch_size, len(self))
-        indices = rng.permutation(len(self))[: len(self) // size * size]
-        pools = [self._sorted(indices[i : i + POOL * size]) for i in range(0, len(indices), POOL * size)]
-        batches = [pool[i : i + size] for pool in pools for i in range(0, len(pool), size)]
-        return [batches[i] for i in rng.permutation(len(batches))]
+        return batches_of_similar(self._length(), batch_size, rng)
 
     def batch(self, indices: Indices) -> Batch:
         """Sources `[T, B]` and their lengths, and targets `[S, B]` with NOTHING after the end of each."""
@@ -47,11 +43,12 @@ class Pairs:
 
     def by_length(self) -> Indices:
         """All indices in the order of `in_order`."""
-        return self._sorted(np.arange(len(self)))
+        return sorted_by_length(self._length(), np.arange(len(self)))
 
-    def _sorted(self, indices: Indices) -> Indices:
-        length = [(len(self.sources[i]), len(self.targets[i])) for i in indices]
-        return indices[sorted(range(len(indices)), key=length.__getitem__)]
+    def _length(self) -> NDArray[np.int64]:
+        """`[N, 2]`: of each source and its target."""
+        sides = ([len(sequence) for sequence in side] for side in (self.sources, self.targets))
+        return np.array(list(sides), np.int64).T
 
 
 def _padded(sequences: Sequence[Sequence[int]], value: int) -> Tensor:

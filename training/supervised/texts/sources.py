@@ -33,8 +33,8 @@ class TextData:
 def read_texts(source: str) -> TextData:
     """The texts of a source: a set by name, a table with columns text and label, or a folder with one for each class.
 
-    A text that occurs twice is taken once. Parts that a source does not have are split off by a seed that is always the
-    same.
+    A text that occurs twice is taken once; one of the test part is not learned from. Parts that a source does not have
+    are split off by a seed that is always the same.
 
     Raises:
         RunError: no such source or file, a package is missing, or a file cannot be read as texts with labels.
@@ -109,10 +109,10 @@ def _labelled(path: Path) -> list[dict[str, str]]:
 
 
 def _orange(path: Path) -> list[tuple[str, str]]:
-    """Orange's tables: three lines about the columns, then the class and the text."""
+    """Orange's tables: three lines about the columns, perhaps one that is blank, then the class and the text."""
     lines = path.read_text(encoding="utf-8").splitlines()[3:]
     pairs = [line.split("\t", 1) for line in lines if "\t" in line]
-    return [(text, label) for label, text in pairs]
+    return [(text, label) for label, text in pairs if label.strip() and text.strip()]
 
 
 def _folder(folder: Path) -> list[tuple[str, str]]:
@@ -120,11 +120,15 @@ def _folder(folder: Path) -> list[tuple[str, str]]:
 
 
 def _split(train: Sequence[tuple[str, str]], test: Sequence[tuple[str, str]] | None) -> TextData:
-    rows = list(dict(train).items())  # each text once, so that none is in two parts
+    given = None if test is None else list(dict(test).items())
+    tested = {text for text, _ in given or ()}
+    rows = [row for row in dict(train).items() if row[0] not in tested]  # each text once, and in one part only
     classes = sorted({label for _, label in rows})
     if len(classes) < 2 or len(rows) < 4:
-        raise RunError(f"task.source: {len(rows)} different texts of {len(classes)} classes are too few to learn from")
-    given = None if test is None else list(test)
+        where = " that are not in the test part" if tested else ""
+        raise RunError(
+            f"task.source: {len(rows)} different texts of {len(classes)} classes{where} are too few to learn from"
+        )
     rows, validation, test = three_parts(rows, given, None, pick, len, "texts")
     unknown = {label for _, label in test} - set(classes)
     if unknown:

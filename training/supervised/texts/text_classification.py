@@ -20,6 +20,7 @@ from triathlon.training.supervised.heads import Network, Pooling
 from triathlon.training.supervised.task import Evaluation
 from triathlon.training.supervised.texts.sources import read_text, read_texts
 from triathlon.training.supervised.texts.words import UNKNOWN, Vocabulary, pad, split_words
+from triathlon.training.supervised.transformer_start import start_with_order
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class TextClassification(Classification):
         for module in network.modules():
             if isinstance(module, nn.Embedding):
                 module.weight.mul_(self.config.embedding_std)
+        start_with_order(network)
 
     def augment(self, batch: Batch, rng: np.random.Generator) -> Batch:
         if not self.config.word_dropout:

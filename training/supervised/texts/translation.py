@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from triathlon.networks.backbone import Backbone, State
 from triathlon.networks.recurrent import LSTMConfig
 from triathlon.networks.registry import BackboneConfig
+from triathlon.networks.transformer import Transformer
 from triathlon.training.errors import RunError
 from triathlon.training.supervised.drawing import attention_picture
 from triathlon.training.supervised.examples import Batch, Dataset, Splits
@@ -28,6 +29,7 @@ from triathlon.training.supervised.texts.pairs import NOTHING, Pairs
 from triathlon.training.supervised.texts.pieces import PieceKind, Pieces, check_vocabulary, learn_pieces
 from triathlon.training.supervised.texts.sentence_pairs import read_pairs
 from triathlon.training.supervised.texts.sources import read_text
+from triathlon.training.supervised.transformer_start import start_with_order
 
 SHARES = (0.02, 0.05)  # of all pairs: choosing, testing
 NUM_SHOWN = 16
@@ -123,10 +125,15 @@ class Translation(Task):
         return Translator(backbone, head)
 
     def prepare(self, network: Network) -> None:
-        """Vectors of length 1, as gates and attention want them, not N(0, 1) as torch draws them."""
+        """Vectors of length 1, as gates want them, not N(0, 1) as torch draws them. Those that a transformer reads stay
+        as they are: its layers add about as much to each feature, and shorter ones would be lost in it.
+        """
+        transformers = [module for module in network.modules() if isinstance(module, Transformer)]
+        as_drawn = {id(module) for transformer in transformers for module in transformer.modules()}
         for module in network.modules():
-            if isinstance(module, nn.Embedding):
+            if isinstance(module, nn.Embedding) and id(module) not in as_drawn:
                 module.weight.mul_(module.embedding_dim**-0.5)
+        start_with_order(network)
 
     def loss(
         self, network: Network, batch: Batch, state: State | None, generator: torch.Generator | None
