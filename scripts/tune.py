@@ -50,12 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             what = "--param" if options.param else settings[0] if settings else f"--{fixed[0]}"
             allowed = ", ".join(f"--{key}" for key in WITH_RESUME)
             raise RunError(f"{what} cannot be changed of a study that goes on; what can be: {allowed}")
-        study = open_study(options.resume, **given)
+        study = open_study(options.resume)
     else:
         study = create(config.read(str(name)), settings, options.param, schema.build(TuneConfig, given, {}))
     try:
         with study.locked():
-            return _tune(study)
+            return _tune(study.changed(**given) if options.resume else study)
     except RunError:
         if not options.resume:
             study.discard_if_empty()

@@ -189,6 +189,7 @@ def _state(model: BaseAlgorithm, with_experience: bool) -> dict[str, Any]:
         state["replay"] = {
             "pos": replay.pos,
             "full": replay.full,
+            "num_rows": replay.buffer_size,
             "rows": {name: _first(getattr(replay, name), size) for name in ROWS},
         }
     return state
@@ -203,10 +204,24 @@ def _restore(model: BaseAlgorithm, recorder: Recorder) -> None:
     if "replay" in state:
         assert isinstance(model, DQN)
         assert model.replay_buffer is not None
-        replay = model.replay_buffer
-        replay.pos, replay.full = state["replay"]["pos"], state["replay"]["full"]
-        for name, rows in state["replay"]["rows"].items():
+        replay, saved = model.replay_buffer, state["replay"]
+        _refuse_other_capacity(replay.buffer_size, saved, recorder.experiment)
+        replay.pos, replay.full = saved["pos"], saved["full"]
+        for name, rows in saved["rows"].items():
             _fill(getattr(replay, name), rows)
+
+
+def _refuse_other_capacity(num_rows: int, saved: dict[str, Any], experiment: Experiment) -> None:
+    """Raises RunError unless the saved replay had `num_rows` as well: in a larger one, rows never played are drawn."""
+    assert isinstance(experiment.agent, DQNConfig)
+    size = len(saved["rows"]["rewards"])
+    # A checkpoint of before `num_rows` was saved: a full replay had as many rows as are there, another one had more.
+    had = saved.get("num_rows", size if saved["full"] else max(num_rows, size + 1))
+    if had != num_rows:
+        raise RunError(
+            f"agent.buffer_size is {experiment.agent.buffer_size} but the saved replay has room for "
+            f"{had * experiment.env.num_envs} transitions; resume with the capacity that the run had"
+        )
 
 
 def _first(rows: Any, size: int) -> Any:

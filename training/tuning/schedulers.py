@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,7 +68,8 @@ class RememberingASHA(ASHAScheduler):
 class NumberedSearcher(Searcher):
     """Gives Ray Tune the trials that wait, then new ones as another searcher suggests them; new ones are written down.
 
-    `to_settings` makes settings of what the other searcher suggests.
+    `to_settings` makes settings of what the other searcher suggests; `tell` lets it know the score of settings that it
+    did not suggest itself.
     """
 
     def __init__(
@@ -76,15 +78,19 @@ class NumberedSearcher(Searcher):
         waiting: Sequence[Trial],
         study: Study,
         to_settings: Callable[[Mapping[str, Any]], Settings],
+        tell: Callable[[Settings, float], None],
     ) -> None:
         super().__init__(metric="value", mode=study.config.mode)
         self._inner, self._waiting, self._study, self._to_settings = inner, list(waiting), study, to_settings
+        self._tell = tell
         self._next_number = len(study.trials())
         self._suggested: set[str] = set()
+        self._waited: dict[str, Settings] = {}
 
     def suggest(self, trial_id: str) -> Any:
         if self._waiting:
             trial = self._waiting.pop(0)
+            self._waited[trial_id] = trial.settings
         elif self._next_number < self._study.config.trials:
             suggestion = self._inner.suggest(trial_id)
             if suggestion is None or isinstance(suggestion, str):
@@ -103,6 +109,8 @@ class NumberedSearcher(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if trial_id in self._suggested:
             self._inner.on_trial_complete(trial_id, result=result, error=error or not result)
+        elif result and "value" in result and not error:
+            self._tell(self._waited[trial_id], result["value"])
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study has its own record, which holds no pickled objects."""
@@ -141,23 +149,31 @@ def make_searcher(study: Study, earlier: Sequence[Trial]) -> NumberedSearcher:
         raise RunError('--search optuna needs Optuna, which is not installed: pip install "triathlon[tune]"') from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     params, mode = study.space.params, study.config.mode
+    # A study that goes on does not draw again what it drew at first.
+    seeds = np.random.SeedSequence([study.space.experiment({}).seed, len(earlier)])
     inner = OptunaSearch(
         {name: _optuna(distribution) for name, distribution in params.items()},
         metric="value",
         mode=mode,
-        seed=study.space.experiment({}).seed,
+        seed=int(seeds.generate_state(1)[0]),
     )
+    rng = np.random.default_rng(seeds)
+
+    def tell(settings: Settings, value: float) -> None:
+        # What a trial of its kind does not have (see `Space.fitting`) says nothing for or against any value of it.
+        settings = {name: settings[name] if name in settings else params[name].draw(rng) for name in params}
+        if all(_holds(params[name], settings[name]) for name in params) and not math.isnan(value):
+            inner.add_evaluated_point({name: _from_setting(params[name], settings[name]) for name in params}, value)
+
     for trial in earlier:
         if trial.status in DONE and (reports := trial.reports()):
-            point = {name: _from_setting(params[name], trial.settings.get(name)) for name in params}
-            if all(_holds(params[name], trial.settings.get(name)) for name in params):
-                inner.add_evaluated_point(point, reports[-1].value)
+            tell(trial.settings, reports[-1].value)
 
     def to_settings(suggestion: Mapping[str, Any]) -> Settings:
         return study.space.fitting({name: _to_setting(params[name], value) for name, value in suggestion.items()})
 
     waiting = [trial for trial in earlier if trial.status not in DONE]
-    return NumberedSearcher(inner, waiting, study, to_settings)
+    return NumberedSearcher(inner, waiting, study, to_settings, tell)
 
 
 def _explore(space: Space, rng: np.random.Generator) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -194,9 +210,9 @@ def _to_setting(distribution: Distribution, value: Any) -> Any:
 
 
 def _from_setting(distribution: Distribution, value: Any) -> Any:
-    if isinstance(distribution, Choice) and value in distribution.values:
+    if isinstance(distribution, Choice):
         return distribution.values.index(value)
-    if isinstance(distribution, QUniform) and value is not None:
+    if isinstance(distribution, QUniform):
         return round(value / distribution.step)
     return value
 

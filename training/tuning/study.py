@@ -170,6 +170,19 @@ class Study:
         threads = experiment.num_threads or self.config.cpus
         return dataclasses.replace(experiment, evaluation=evaluation, num_threads=threads)
 
+    def changed(self, **changes: Any) -> Study:
+        """The study with its `TuneConfig` changed, here and in its folder; only for who holds it `locked`.
+
+        Raises:
+            RunError: a value is not allowed; then nothing is written.
+        """
+        file = self.path / "study.json"
+        content = _read(file)  # once more: another command may have changed it before it let go of the lock
+        config = schema.build(TuneConfig, content["config"] | changes, {})
+        if changes:
+            write_text(file, json.dumps(content | {"config": schema.to_mapping(config)}, indent=2) + "\n")
+        return dataclasses.replace(self, config=config)
+
     def discard_if_empty(self) -> None:
         """Remove the folder of a study that did not start, and those that were made for it alone."""
         if not any(self.path.glob("trials/*/reports.jsonl")):
@@ -192,6 +205,7 @@ def create(base: dict[str, Any], changes: Sequence[str], params: Sequence[str], 
     Raises:
         RunError: what is asked for makes no sense, or the folder cannot be made.
     """
+    _refuse_unread(config)
     space = Space.parse(base, changes, params)
     experiment = space.experiment({})
     if experiment.engine != "native":
@@ -209,8 +223,8 @@ def create(base: dict[str, Any], changes: Sequence[str], params: Sequence[str], 
     return Study(path, space, config, experiment.total_steps)
 
 
-def open_study(study: str | Path, root: str | Path = "runs", **changes: Any) -> Study:
-    """An earlier study, its `TuneConfig` changed by `changes`; `latest` is the one below `root` that was begun last.
+def open_study(study: str | Path, root: str | Path = "runs") -> Study:
+    """An earlier study; `latest` is the one below `root` that was begun last.
 
     Raises:
         RunError: there is no such folder, or it is not the folder of a study.
@@ -221,19 +235,36 @@ def open_study(study: str | Path, root: str | Path = "runs", **changes: Any) -> 
             raise RunError(f"there is no study below {Path(root).resolve()}, so none is the latest")
         study = begun[-1].parent
     path = Path(study).resolve()
-    file = path / "study.json"
-    if not file.is_file():
+    if not (path / "study.json").is_file():
         raise RunError(f"{study} is not the folder of a study: it has no study.json")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        parts = [content[name] for name in ("config", "experiment", "changes", "params")]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{file} is damaged: {error}") from error
-    config = schema.build(TuneConfig, parts[0] | changes, {})
-    space = Space.parse(*parts[1:])
-    if changes:
-        write_text(file, json.dumps(content | {"config": schema.to_mapping(config)}, indent=2) + "\n")
+    content = _read(path / "study.json")
+    space = Space.parse(content["experiment"], content["changes"], content["params"])
+    config = schema.build(TuneConfig, content["config"], {})
     return Study(path, space, config, space.experiment({}).total_steps)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """What a study.json says; raises RunError where it is damaged."""
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        missing = {"config", "experiment", "changes", "params"} - set(content)
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(f"{file} is damaged: {error}") from error
+    if missing:
+        raise RunError(f"{file} is damaged: it has no {', '.join(sorted(missing))}")
+    return content
+
+
+# Settings that one scheduler alone reads.
+READ_BY = {"grace_steps": "asha", "reduction_factor": "asha", "perturb_steps": "pbt"}
+
+
+def _refuse_unread(config: TuneConfig) -> None:
+    """Raises RunError if a setting is given that the chosen scheduler does not read; not for studies that go on."""
+    for name, reader in READ_BY.items():
+        value = getattr(config, name)
+        if config.scheduler != reader and value != getattr(TuneConfig, name):
+            raise RunError(f"{name} is {value}, but nothing reads it unless scheduler is {reader}")
 
 
 # Tags that every run writes; what else there is depends on the agent and shows only while it learns.

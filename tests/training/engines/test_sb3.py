@@ -76,6 +76,24 @@ def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert after["counters"]["_n_updates"] == state["counters"]["_n_updates"] + 20
 
 
+def test_a_replay_of_another_capacity_is_refused(tmp_path: Path) -> None:
+    """In a larger one the rows that were never played would be learned from as transitions of zeros."""
+    first = experiment(agent=DQN | {"buffer_size": 90}, total_steps=120)  # 30 rows of 3 environments, full
+    train(first, tmp_path)
+    said = r"agent.buffer_size is {} but the saved replay has room for 90 transitions; resume with the capacity"
+    path = tmp_path / "checkpoints" / "last.safetensors"
+    state = checkpoint.load(path)
+    del state["engine_state"]["replay"]["num_rows"]
+    for size in (300, 60):
+        other = experiment(agent=DQN | {"buffer_size": size}, total_steps=180)
+        with pytest.raises(RunError, match=said.format(size)):
+            train(other, tmp_path, resume=True)
+    checkpoint.save(path, state)  # as it was before the capacity was saved
+    with pytest.raises(RunError, match=said.format(300)):
+        train(experiment(agent=DQN | {"buffer_size": 300}, total_steps=180), tmp_path, resume=True)
+    assert train(replace(first, total_steps=180), tmp_path, resume=True).num_steps == 180
+
+
 def test_a_run_goes_on_with_its_own_engine_only(tmp_path: Path) -> None:
     train(experiment(total_steps=48, engine="native"), tmp_path)
     with pytest.raises(RunError, match=r"engine is sb3 but .*last.safetensors is of a run by native"):

@@ -48,6 +48,13 @@ def test_padding_cuts_and_an_empty_text_is_one_unknown() -> None:
     assert examples.length is not None and examples.length.tolist() == [3, 1, 1]
 
 
+def test_of_a_long_text_the_middle_may_be_left_out() -> None:
+    texts = [[5, 6, 7, 8, 9], [5, 6, 7], [5, 6, 7, 8]]
+    assert pad(texts, 3, np.zeros(3, np.int64), "middle").obs.tolist() == [[5, 6, 9], [5, 6, 7], [5, 6, 8]]
+    assert pad(texts, 4, np.zeros(3, np.int64), "middle").obs.tolist() == [[5, 6, 8, 9], [5, 6, 7, 0], [5, 6, 7, 8]]
+    assert pad(texts, 1, np.zeros(3, np.int64), "middle").obs.tolist() == [[5], [5], [5]]
+
+
 @given(st.integers(2, 300), st.integers(1, 12), st.integers(1, 9), st.integers(0, 5))
 def test_batches_of_a_stream_go_on_where_the_ones_before_ended(num: int, rows: int, size: int, seed: int) -> None:
     stream = Stream(np.arange(num), rows)

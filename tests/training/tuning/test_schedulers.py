@@ -32,8 +32,8 @@ NO_CONTROLLER: Any = None  # halving asks nothing of it
 def make_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
 
-    def make(**settings: Any) -> Study:
-        return create(BASE, [], PARAMS, TuneConfig(trials=6, metric="rollout/ep_rew_mean", **settings))
+    def make(params: list[str] = PARAMS, **settings: Any) -> Study:
+        return create(BASE, [], params, TuneConfig(trials=6, metric="rollout/ep_rew_mean", **settings))
 
     return make
 
@@ -124,6 +124,8 @@ def test_optuna_is_told_of_earlier_trials_and_goes_on_with_those_that_wait(make_
     assert first["trial"] == {"number": 2, "settings": study.trial(2).settings}
     told = searcher._inner._ot_study.trials
     assert [trial.value for trial in told] == [20.0, 2.0]
+    searcher.on_trial_complete("a", {"value": 30.0})
+    assert [trial.value for trial in searcher._inner._ot_study.trials] == [20.0, 2.0, 30.0]
     assert told[0].params["agent.num_epochs"] == 1 and told[0].params["agent.learning_rate"] == 1e-3
     numbers = []
     for name in "bcd":
@@ -136,3 +138,39 @@ def test_optuna_is_told_of_earlier_trials_and_goes_on_with_those_that_wait(make_
     assert numbers == [3, 4, 5]
     assert searcher.suggest("e") == "FINISHED"
     assert [trial.number for trial in study.trials()] == [0, 1, 2, 3, 4, 5]
+
+
+def test_optuna_does_not_propose_again_what_it_proposed_before_a_stop(make_study) -> None:
+    pytest.importorskip("optuna")
+    study = make_study(search="optuna")
+    write(study, 0, {900: 20.0}, "finished")
+    proposed = []
+    for _ in range(2):
+        searcher = make_searcher(study, study.trials())
+        for name in "ab":
+            suggestion: Any = searcher.suggest(name)
+            proposed.append(suggestion["trial"]["settings"]["agent.learning_rate"])
+            trial = study.trial(suggestion["trial"]["number"])
+            trial.add(Report(900, 1.0, 0.0, trial.settings))
+            trial.write("finished")
+    assert len(study.trials()) == 5 and len(set(proposed)) == 4
+
+
+def test_optuna_is_told_of_trials_whose_kind_lacks_a_setting(make_study) -> None:
+    pytest.importorskip("optuna")
+    study = make_study(
+        ["backbone.kind=choice(mlp, lstm)", "backbone.hidden_size=quniform(16, 64, 16)"], search="optuna"
+    )
+    found = [
+        ({"backbone.kind": "mlp"}, 20.0),
+        ({"backbone.kind": "lstm", "backbone.hidden_size": 48}, 30.0),
+        ({"backbone.kind": "mlp"}, float("nan")),  # Optuna takes no such score
+        ({"backbone.kind": "gru", "backbone.hidden_size": 48}, 40.0),  # is not looked for
+    ]
+    for number, (settings, value) in enumerate(found):
+        trial = study.add_trial(number, settings)
+        trial.add(Report(900, value, 0.0, settings))
+        trial.write("finished")
+    told = make_searcher(study, study.trials())._inner._ot_study.trials
+    assert [(trial.value, trial.params["backbone.kind"]) for trial in told] == [(20.0, 0), (30.0, 1)]
+    assert 1 <= told[0].params["backbone.hidden_size"] <= 4 and told[1].params["backbone.hidden_size"] == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,10 @@ def test_a_study_is_read_back(study: Study, tmp_path: Path) -> None:
     again = open_study(study.path)
     assert again == study and again.total_steps == 300 and again.metric == "eval/mean_reward"
     assert open_study("latest") == study
-    assert open_study(study.path, trials=9).config.trials == 9
+    assert study.changed(trials=9).config.trials == 9
+    assert open_study(study.path).config.trials == 9
+    with pytest.raises(RunError, match="trials is 0 but should be greater than 0"):
+        study.changed(trials=0)
     assert open_study(study.path).config.trials == 9
     experiment = study.experiment({"agent.learning_rate": 0.5})
     assert experiment.seed == 3 and experiment.agent.learning_rate == 0.5
@@ -56,9 +60,10 @@ def test_folders_that_are_taken_or_no_study(study: Study, tmp_path: Path) -> Non
         create(BASE, [], [RATE], TuneConfig())
     with pytest.raises(RunError, match="is not the folder of a study"):
         open_study(tmp_path)
-    (study.path / "study.json").write_text("{")
-    with pytest.raises(RunError, match="is damaged"):
-        open_study(study.path)
+    for text in ("{", "[]", "3", '{"config": {}}'):
+        (study.path / "study.json").write_text(text)
+        with pytest.raises(RunError, match="is damaged"):
+            open_study(study.path)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +72,9 @@ def test_folders_that_are_taken_or_no_study(study: Study, tmp_path: Path) -> Non
         ({"metric": "eval/mean_rewrad"}, r"which no run writes \(did you mean 'eval/mean_reward'\?\)"),
         ({"scheduler": "pbt", "search": "optuna"}, "with scheduler pbt settings move as trials do"),
         ({"scheduler": "pbt", "trials": 1}, "with scheduler pbt trials learn from each other"),
+        ({"perturb_steps": 50}, "perturb_steps is 50, but nothing reads it unless scheduler is pbt"),
+        ({"scheduler": "none", "reduction_factor": 2.5}, "reduction_factor is 2.5, but nothing .* scheduler is asha"),
+        ({"scheduler": "pbt", "grace_steps": 50}, "grace_steps is 50, but nothing reads it unless scheduler is asha"),
     ],
 )
 def test_what_makes_no_sense_is_said(
@@ -76,6 +84,19 @@ def test_what_makes_no_sense_is_said(
     with pytest.raises(RunError, match=said):
         create(BASE, [], [RATE], TuneConfig(**settings))
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"grace_steps": 50, "reduction_factor": 2.0}, {"scheduler": "pbt", "perturb_steps": 50}],
+    ids=["asha", "pbt"],
+)
+def test_settings_of_its_own_scheduler_are_taken(
+    settings: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = TuneConfig(**settings)
+    assert open_study(create(BASE, [], [RATE], config).path).config == replace(config, metric="eval/mean_reward")
 
 
 def test_a_metric_that_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

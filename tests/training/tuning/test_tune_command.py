@@ -15,7 +15,7 @@ import pytest
 
 from triathlon.scripts.main import main
 from triathlon.training import config
-from triathlon.training.tuning.study import Report, open_study
+from triathlon.training.tuning.study import Report, TuneConfig, create, open_study
 
 CONFIG = """
 env: {id: CartPole-v1, num_envs: 2}
@@ -67,6 +67,16 @@ def test_what_is_wrong_is_said_before_anything_starts(
     assert main(arguments) == 2
     assert said in capsys.readouterr().err
     assert not (here / "runs").exists()
+
+
+def test_a_study_that_another_command_works_on_is_left_as_it_is(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = config.read(str(here / "tiny.yaml"))
+    study = create(base, [], ["agent.learning_rate=loguniform(1e-5, 1e-2)"], TuneConfig(trials=2))
+    before = (study.path / "study.json").read_bytes()
+    with study.locked():
+        assert main(["tune", "--resume", str(study.path), "--trials", "64", "--cpus", "4"]) == 2
+    assert "is being worked on by another command" in capsys.readouterr().err
+    assert (study.path / "study.json").read_bytes() == before
 
 
 def test_help_lists_every_option(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ from triathlon.training.supervised.examples import Batch, Dataset, Examples, Spl
 from triathlon.training.supervised.heads import Network, Pooling
 from triathlon.training.supervised.task import Evaluation
 from triathlon.training.supervised.texts.sources import read_text, read_texts
-from triathlon.training.supervised.texts.words import UNKNOWN, Vocabulary, pad, split_words
+from triathlon.training.supervised.texts.words import UNKNOWN, LeftOut, Vocabulary, pad, split_words
 from triathlon.training.supervised.transformer_start import start_with_order
 
 
@@ -36,7 +36,8 @@ class TextClassificationConfig(ClassificationConfig):
     ] = "rotten_tomatoes"
     vocabulary_size: Annotated[int, Gt(0), "words that are told apart, the most frequent ones"] = 20_000
     min_count: Annotated[int, Gt(0), "rarer words are not told apart"] = 2
-    max_length: Annotated[int, Gt(0), "words of a text that are read, from its start"] = 256
+    max_length: Annotated[int, Gt(0), "words of a text that are read"] = 256
+    left_out: Annotated[LeftOut, "what is not read of longer texts: their end, or their middle"] = "end"
     word_dropout: Annotated[float, Ge(0), Lt(1), "share of words made unknown while they are learned from"] = 0.0
     embedding_std: Annotated[float, Gt(0), "standard deviation of the words' vectors at the start"] = 0.1
     pooling: Pooling = "mean"
@@ -57,7 +58,7 @@ class TextClassification(Classification):
             facts = {"classes": data.classes, "words": vocabulary.words}
             targets = (data.train[1], data.validation[1], data.test[1])
             numbered = [[vocabulary.numbers(text) for text in part] for part in words]
-            self.data = Splits(*(pad(n, config.max_length, t) for n, t in zip(numbered, targets, strict=True)))
+            self.data = Splits(*(self._pad(n, t) for n, t in zip(numbered, targets, strict=True)))
             self._texts = {id(self.data.validation): data.validation[0], id(self.data.test): data.test[0]}
         self.vocabulary = Vocabulary(facts["words"])
         self.facts = facts
@@ -93,9 +94,12 @@ class TextClassification(Classification):
         """Text files, each one text."""
         for file in files:
             tokens = self.vocabulary.numbers(split_words(read_text(file)))
-            batch = pad([tokens], self.config.max_length, np.zeros(1, np.int64)).batch(np.arange(1)).to(device)
+            batch = self._pad([tokens], np.zeros(1, np.int64)).batch(np.arange(1)).to(device)
             logits = network(batch.obs, None, batch.length)[0]
             yield f"{file}: {self.in_words(logits.softmax(-1)[0].cpu().numpy())}"
+
+    def _pad(self, texts: Sequence[Sequence[int]], target: NDArray[np.int64]) -> Examples:
+        return pad(texts, self.config.max_length, target, self.config.left_out)
 
 
 __all__ = ["TextClassification", "TextClassificationConfig"]

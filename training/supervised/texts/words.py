@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from triathlon.training.supervised.examples import Examples
+
+LeftOut: TypeAlias = Literal["end", "middle"]
 
 PADDING, UNKNOWN = 0, 1
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?|[^\w\s]")
@@ -43,9 +46,20 @@ class Vocabulary:
         return [self._number.get(word, UNKNOWN) for word in words]
 
 
-def pad(texts: Sequence[Sequence[int]], max_length: int, target: NDArray[np.int64]) -> Examples:
-    """Examples of token sequences, cut after `max_length` and padded to the longest; an empty one is one unknown."""
-    cut = [list(tokens[:max_length]) or [UNKNOWN] for tokens in texts]
+def shorten(tokens: Sequence[int], max_length: int, left_out: LeftOut) -> Sequence[int]:
+    """At most `max_length` tokens: the first ones, or the first and the last half of what is allowed."""
+    surplus = len(tokens) - max_length
+    if surplus <= 0:
+        return tokens
+    start = max_length if left_out == "end" else max_length - max_length // 2
+    return [*tokens[:start], *tokens[start + surplus :]]
+
+
+def pad(
+    texts: Sequence[Sequence[int]], max_length: int, target: NDArray[np.int64], left_out: LeftOut = "end"
+) -> Examples:
+    """Examples of token sequences, shortened and padded to the longest; an empty one is one unknown."""
+    cut = [list(shorten(tokens, max_length, left_out)) or [UNKNOWN] for tokens in texts]
     length = np.array([len(tokens) for tokens in cut], np.int64)
     obs = np.full((len(cut), length.max()), PADDING, np.int32)
     for row, tokens in zip(obs, cut, strict=True):
@@ -53,4 +67,4 @@ def pad(texts: Sequence[Sequence[int]], max_length: int, target: NDArray[np.int6
     return Examples(obs, target, length)
 
 
-__all__ = ["PADDING", "UNKNOWN", "Vocabulary", "pad", "split_words"]
+__all__ = ["PADDING", "UNKNOWN", "LeftOut", "Vocabulary", "pad", "shorten", "split_words"]
