@@ -9,15 +9,19 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from triathlon.agents.ranks import ALONE, Ranks
 from triathlon.networks.errors import SettingError
+from triathlon.training.board.sides import make_sides
 from triathlon.training.checkpoint import load
 from triathlon.training.config import from_mapping
 from triathlon.training.errors import RunError
-from triathlon.training.learners.follow import part_of
+from triathlon.training.learners import follow as following
+from triathlon.training.learners.follow import follow, part_of
+from triathlon.training.runner import train
 
 EXPERIMENT = {"env": {"id": "CartPole-v1", "num_envs": 6}, "agent": "ppo", "total_steps": 100}
 
@@ -66,6 +70,44 @@ def test_a_run_of_two_processes_goes_to_its_end_and_goes_on(tmp_path: Path, agen
     with (run / "progress.csv").open() as file:
         steps = [int(row["time/total_timesteps"]) for row in csv.DictReader(file)]
     assert steps == sorted(steps) and steps[0] < 600 and steps[-1] >= 1000
+
+
+def test_a_process_that_learns_along_has_opponents_and_draws_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Second and third processes without company: they go on with the snapshots, but not with the random numbers."""
+    pytest.importorskip("pyspiel")
+    settings = {
+        "env": {"id": "board/tic_tac_toe", "num_envs": 16},
+        "agent": {"kind": "ppo", "num_steps": 4, "num_epochs": 1, "batch_size": 32},
+        "backbone": {"kind": "mlp", "hidden_sizes": [8]},
+        "self_play": {"pool_share": 1.0, "snapshot_period": 64, "search_share": 0.5, "search_simulations": 2},
+        "total_steps": 256,
+        "evaluation": {"final_episodes": 0, "video": False},
+        "num_threads": 1,
+        "device": "cpu",
+    }
+    train(from_mapping(settings), tmp_path)
+    state = load(tmp_path / "checkpoints" / "last.safetensors")["sides"]
+    assert len(state["numbers"]) >= 3
+    found = []
+
+    def watched(*arguments: Any) -> Any:
+        found.append(make_sides(*arguments))
+        return found[-1]
+
+    monkeypatch.setattr(following, "make_sides", watched)
+    for rank in (1, 2):
+        follow(from_mapping(settings), Ranks(rank), tmp_path)
+    restored = [sides.state_dict() for sides in found]
+    for mine, others in (restored, restored[::-1]):
+        assert mine["numbers"] == state["numbers"] and mine["points"] == state["points"]
+        assert all(a.equal(b) for a, b in zip(mine["weights"], state["weights"], strict=True))
+        assert mine["rng"] not in (state["rng"], others["rng"])
+        assert mine["search"] not in (state["search"], others["search"])
+        assert not any(a.equal(b) for a, b in zip(mine["generators"], state["generators"], strict=True))
+    follow(from_mapping(settings | {"total_steps": 320}), Ranks(1), tmp_path)  # it plays on, and takes snapshots
+    assert found[-1].state_dict()["num_taken"] > state["num_taken"]
 
 
 def test_environments_are_shared_out() -> None:

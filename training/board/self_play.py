@@ -117,8 +117,8 @@ class OpponentPool:
             "rng": self._rng.bit_generator.state,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Inverse of `state_dict`, for a pool with the same bots.
+    def load_state_dict(self, state: dict[str, Any], draws: bool = True) -> None:
+        """Inverse of `state_dict`, for a pool with the same bots; without `draws` it keeps its own random numbers.
 
         Raises:
             RunError: the state is of an earlier version.
@@ -128,11 +128,14 @@ class OpponentPool:
         names = state["names"][len(self.config.bots) :]
         for name, *snapshot in zip(names, state["weights"], state["numbers"], state["generators"], strict=True):
             weights, self._num_taken, drawing = snapshot
-            self._add(weights, name).generator.set_state(drawing)
+            added = self._add(weights, name)
+            if draws:
+                added.generator.set_state(drawing)
         for member, points in zip(self.members, state["points"], strict=True):
             member.points = points
         self._next_snapshot, self._num_taken = state["next_snapshot"], state["num_taken"]
-        self._rng.bit_generator.state = state["rng"]
+        if draws:
+            self._rng.bit_generator.state = state["rng"]
         self._dealt = state["dealt"]
         self._deal()
 
@@ -172,10 +175,10 @@ class BoardSides:
         search = {} if self.advise is None else {"search": self.advise.state_dict()}
         return self._pool.state_dict() | search
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Inverse of `state_dict`."""
-        self._pool.load_state_dict(state)
-        if self.advise is not None and "search" in state:  # a run may go on with a search that it had not
+    def load_state_dict(self, state: dict[str, Any], draws: bool = True) -> None:
+        """Inverse of `state_dict`; without `draws` both keep their own random numbers."""
+        self._pool.load_state_dict(state, draws)
+        if draws and self.advise is not None and "search" in state:  # a run may go on with a search that it had not
             self.advise.load_state_dict(state["search"])
 
     def close(self) -> None:

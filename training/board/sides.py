@@ -46,8 +46,8 @@ class Sides(Protocol):
         """All that is needed to go on."""
         ...
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Inverse of `state_dict`."""
+    def load_state_dict(self, state: dict[str, Any], draws: bool = True) -> None:
+        """Inverse of `state_dict`; without `draws` it keeps its own random numbers, as one of several processes."""
         ...
 
 
@@ -69,16 +69,21 @@ class NoSides:
     def state_dict(self) -> dict[str, Any]:
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def load_state_dict(self, state: dict[str, Any], draws: bool = True) -> None: ...
 
 
-def make_sides(experiment: Experiment, envs: Sequence[VectorEnv[Any, Any, Any]], policy: Policy) -> Sides:
-    """The opponents and measures of an experiment; open_spiel is imported for board games only."""
+def make_sides(
+    experiment: Experiment, envs: Sequence[VectorEnv[Any, Any, Any]], policy: Policy, seed: int | None = None
+) -> Sides:
+    """The opponents and measures of an experiment; open_spiel is imported for board games only.
+
+    `seed` is what they draw by; None: that of the experiment.
+    """
     if experiment.self_play is None:
         return NoSides()
     from triathlon.training.board.self_play import BoardSides
 
-    return BoardSides(experiment.self_play, envs, policy, experiment.seed)
+    return BoardSides(experiment.self_play, envs, policy, experiment.seed if seed is None else seed)
 
 
 __all__ = ["Sides", "make_sides"]

@@ -6,7 +6,6 @@ Liang et al. 2018, "RLlib: Abstractions for Distributed Reinforcement Learning".
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -35,7 +34,7 @@ from triathlon.training.engines.rllib_modules import DQNLearner, DQNModule, PPOL
 from triathlon.training.engines.rounds import rounds_of_updates
 from triathlon.training.errors import RunError
 from triathlon.training.judging import Result
-from triathlon.training.workers.ray_cluster import QUIET
+from triathlon.training.ray_start import join_or_start, prepare
 
 ENV = "triathlon"  # what RLlib's registry knows our environments by
 STORE = 100 * 2**20  # bytes of Ray's object store: nothing but the configuration goes there
@@ -251,20 +250,11 @@ def _quiet_ray() -> Iterator[None]:
     Raises:
         RunError: there is none, and none can be started.
     """
-    os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
+    prepare()
     for name in ("ray", "ray.rllib", "ray.rllib.algorithms.algorithm_config"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=DeprecationWarning, module="ray")
-    ours, address = not ray.is_initialized(), os.environ.get("RAY_ADDRESS") or "local"
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if address == "local":
-        quiet |= {"num_cpus": 1, "include_dashboard": False, "object_store_memory": STORE}
-    try:
-        if ours:
-            ray.init(address=address, **quiet)
-    except Exception as error:
-        where = "on this machine" if address == "local" else f"at {address} (RAY_ADDRESS)"
-        raise RunError(f"engine is rllib, but there is no Ray {where}, which it needs to start: {error}") from error
+    ours = join_or_start("engine is rllib", {"num_cpus": 1, "object_store_memory": STORE})
     try:
         yield
     finally:

@@ -49,7 +49,8 @@ def part_of(experiment: Experiment, ranks: Ranks) -> Experiment:
 def follow(experiment: Experiment, ranks: Ranks, resumed: Path | None = None) -> None:
     """Learn along until the first process' run ends; `resumed` is the folder of the run, if it goes on.
 
-    A run that goes on begins new episodes here, with the replay of the first process: only its part is in checkpoints.
+    A run that goes on begins new episodes here, with the replay and the opponents of the first process: only its part
+    is in checkpoints.
     """
     mine = part_of(experiment, ranks)
     env_seed, learner_seed, _ = np.random.SeedSequence(experiment.seed).spawn(3)
@@ -64,16 +65,18 @@ def follow(experiment: Experiment, ranks: Ranks, resumed: Path | None = None) ->
         learner = make_learner(experiment.agent, experiment.backbone, task)
         set_threads(experiment.num_threads, learner.policy, task)
         start_agent(learner, experiment, resumed is not None)
-        num_steps = 0
+        num_steps, opponents = 0, None
         if resumed is not None:
             path = resumed / "checkpoints" / "last.safetensors"
             state = load_checkpoint(path, experiment)
             restore_learner(learner, state, path)
-            num_steps = state["num_steps"]
-        sides = make_sides(mine, envs, learner.policy)
+            num_steps, opponents = state["num_steps"], state.get("sides")
+        seeds = np.random.SeedSequence([*ranks.seed(env_seed).generate_state(2), num_steps]).generate_state(2)
+        sides = make_sides(mine, envs, learner.policy, int(seeds[1]))  # other opponents and searches than elsewhere
         made.callback(sides.close)
-        seed = np.random.SeedSequence([*ranks.seed(env_seed).generate_state(2), num_steps]).generate_state(1)
-        collector = make_collector(mine, envs, learner, int(seed[0] >> 1), sides.advise, _say)
+        if opponents is not None:
+            sides.load_state_dict(opponents, draws=False)
+        collector = make_collector(mine, envs, learner, int(seeds[0] >> 1), sides.advise, _say)
         made.callback(collector.close)
         while num_steps < experiment.total_steps and not ranks.any(wish.to_stop):
             sides.before_rollout(num_steps)

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import os
 import shutil
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from triathlon.training.errors import RunError
 from triathlon.training.machine import num_cores
-from triathlon.training.workers.ray_cluster import QUIET
+from triathlon.training.ray_start import join_or_start, prepare
 
-# What Ray reads when it is imported or started.
+# What Ray Tune reads when it is imported or started.
 ENVIRONMENT = {
-    **QUIET,
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # environments of one's own are found where the command was given
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # a trial writes its own CSV and TensorBoard files
@@ -27,66 +23,74 @@ ENVIRONMENT = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",  # trials that cannot start were refused before
 }
-ATTEMPTS = 4  # Ray gives up on parts of a node that take more than 15 or 30 seconds to start, as on a busy machine
 STORE = 200 * 2**20  # bytes of shared memory; only checkpoints' names and a few numbers travel
 
 
 @contextmanager
-def cluster(study: Path, needed: Mapping[str, float]) -> Iterator[None]:
-    """Connected to a Ray cluster in which there is room for a trial that needs so much of each resource.
+def cluster(study: Path, bundles: Sequence[Mapping[str, float]]) -> Iterator[None]:
+    """Connected to a Ray cluster in which there is room for a trial.
+
+    `bundles` are what is set aside for it of each resource, each on one node: one for its learner, and one for each
+    rollout worker, which are all alike.
 
     Raises:
         RunError: Ray Tune is not installed, no cluster can be reached, or it is too small.
     """
-    os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
+    prepare(ENVIRONMENT)
     try:
         import ray
         import ray.tune
     except ImportError as error:
         raise RunError('tuning needs Ray Tune, which is not installed: pip install "triathlon[tune]"') from error
-    address = os.environ.get("RAY_ADDRESS") or "local"
+    is_ours = False
     try:
-        if address == "local":
-            _start(ray, study, needed)
-        else:
-            try:
-                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-            except Exception as error:
-                raise RunError(f"there is no Ray cluster at {address} (RAY_ADDRESS): {error}") from error
-        there = ray.cluster_resources()
-        for name, amount in needed.items():
-            if amount > there.get(name, 0.0):
-                raise RunError(f"a trial needs {amount:g} {name}, but the cluster has {there.get(name, 0.0):g}")
+        is_ours = join_or_start("tuning runs on Ray", _own(study, bundles))
+        refuse_too_small([node["Resources"] for node in ray.nodes() if node["Alive"]], bundles)
         yield
     finally:
-        ray.shutdown()
+        if is_ours:
+            ray.shutdown()
         _clear(study)
 
 
-def _start(ray: Any, study: Path, needed: Mapping[str, float]) -> None:
-    """Start a cluster on this machine; raises RunError if it cannot be started."""
+def refuse_too_small(nodes: Sequence[Mapping[str, float]], bundles: Sequence[Mapping[str, float]]) -> None:
+    """Raises RunError unless nodes with so much of each resource have room for the bundles of `cluster`, all at once.
+
+    Ray itself would wait for ever, in case nodes are added.
+    """
+    learner, *workers = bundles
+    room = sum(_times(workers[0], node) for node in nodes) if workers else 0
+    for node in nodes:  # on which the learner might lie
+        rest = {name: node.get(name, 0.0) - amount for name, amount in learner.items()}
+        taken = _times(workers[0], node) - _times(workers[0], rest) if workers else 0
+        if min(rest.values()) >= 0 and room - taken >= len(workers):
+            return
+    needed = _listed(learner) + (f" and {len(workers)} times {_listed(workers[0])} for workers" if workers else "")
+    there = "; ".join(sorted({_listed({name: node.get(name, 0.0) for name in ("CPU", "GPU")}) for node in nodes}))
+    raise RunError(
+        f"a trial needs {needed}, each on one node, but the nodes of the cluster have {there}; "
+        "change cpus, gpus or workers"
+    )
+
+
+def _times(bundle: Mapping[str, float], node: Mapping[str, float]) -> int:
+    """How many such bundles fit on a node."""
+    return min(math.floor(node.get(name, 0.0) / amount + 1e-9) for name, amount in bundle.items())
+
+
+def _listed(resources: Mapping[str, float]) -> str:
+    return ", ".join(f"{amount:g} {name}" for name, amount in resources.items())
+
+
+def _own(study: Path, bundles: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """What a cluster that is started on this machine is like."""
     _clear(study)
     # Ray's sockets and logs; not in the study, whose path may be longer than a socket's may be. The link is how the
     # next command finds them if this process is killed and cannot remove them.
     folder = Path(tempfile.mkdtemp(prefix="tune-"))
     (study / ".ray").symlink_to(folder)
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            ray.init(
-                address="local",
-                num_cpus=max(num_cores(), math.ceil(needed.get("CPU", 1))),
-                object_store_memory=STORE,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                _temp_dir=str(folder),
-            )
-            return
-        except Exception as error:
-            ray.shutdown()
-            if attempt == ATTEMPTS or "timed out" not in str(error):
-                raise RunError(f"Ray cannot be started on this machine: {error}") from error
-            time.sleep(attempt)
+    num_cpus = max(num_cores(), math.ceil(sum(bundle["CPU"] for bundle in bundles)))
+    return {"num_cpus": num_cpus, "object_store_memory": STORE, "_temp_dir": str(folder)}
 
 
 def _clear(study: Path) -> None:
@@ -96,4 +100,4 @@ def _clear(study: Path) -> None:
         link.unlink()
 
 
-__all__ = ["cluster"]
+__all__ = ["cluster", "refuse_too_small"]

@@ -48,11 +48,9 @@ def run(study: Study, watcher: Watcher) -> bool:
         return True
     if study.config.scheduler == "pbt" and not any(trial.reports() for trial in trials):
         check_moves(study)
-    bundles = _bundles(study)
-    needed = {name: sum(bundle.get(name, 0.0) for bundle in bundles) for name in ("CPU", "GPU")}
     # A study that was stopped does not make the same moves again.
     moves = np.random.default_rng([seed, 1, sum(len(trial.reports()) for trial in trials)])
-    with cluster(study.path, needed):
+    with cluster(study.path, _bundles(study)):
         return _run(study, trials, moves, watcher)
 
 

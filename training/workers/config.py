@@ -36,9 +36,13 @@ class WorkersConfig:
     min_ready: Annotated[
         int | None, Gt(0), "async: workers whose rows make a rollout (agents without a replay); null: half of them"
     ] = None
-    max_lag: Annotated[int, Gt(0), "async: rollouts that may be learned from before a slow worker is waited for"] = 4
-    start_seconds: Annotated[float, Gt(0), "how long a worker may take to start"] = 180.0
-    hang_seconds: Annotated[float, Gt(0), "how long it may take to answer before it is taken for hung"] = 120.0
+    max_lag: Annotated[
+        int, Gt(0), "async: rollouts that may be learned from before a slow worker is waited for (without a replay)"
+    ] = 4
+    start_seconds: Annotated[float, Gt(0), "process, ray: how long a worker may take to start"] = 180.0
+    hang_seconds: Annotated[
+        float, Gt(0), "process, ray: how long a worker may take to answer before it is taken for hung"
+    ] = 120.0
     max_restarts: Annotated[int, Ge(0), "workers that may be replaced in an hour before the run gives up"] = 20
     backoff_seconds: Annotated[
         float,
@@ -58,7 +62,7 @@ class WorkersConfig:
         if self.mode == "sync":
             self._refuse({"min_ready", "max_lag"}, "mode is async")
         if self.kind == "local":
-            self._refuse({"mode"}, "kind is process or ray")
+            self._refuse({"mode", "start_seconds", "hang_seconds"}, "kind is process or ray")
         if self.min_ready is not None and self.min_ready > self.num:
             raise SettingError(f"min_ready is {self.min_ready}, but there are {self.num} workers (num)")
 

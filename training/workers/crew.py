@@ -15,6 +15,7 @@ from triathlon.training.workers.config import WorkersConfig
 from triathlon.training.workers.transport import Remote, Transport, WorkerLost
 
 LONGEST_BACKOFF = 30.0  # seconds
+LONGEST_DOUBLING = 10  # failures; a worker may be waited for over days, and floats end at the 1024th power
 WINDOW = 3600.0  # seconds over which losses are counted against `max_restarts`
 GLANCE = 1.0  # seconds between two looks at the clocks while nothing is heard
 
@@ -34,6 +35,7 @@ class Seat:
     answer: Any = None  # what it gave last
     num_lives: int = 0  # workers that have sat here
     failures: int = 0  # in a row, without an answer between them
+    is_awaited: bool = False  # was it said that it does not start?
     restart_at: float = 0.0  # where nobody sits
 
     @property
@@ -52,6 +54,7 @@ class Crew:
 
     A worker that dies, hangs or whose environment raises is ended and a new one made in its seat, after a wait that
     doubles each time this does not help. The clock of hanging runs only for what was asked of a worker that was ready.
+    A new worker that does not start, as where a cluster has no room for it, is no loss: it is made again until it does.
     `say` gets sentences for whoever watches the run; an environment's traceback is among them once.
 
     Raises:
@@ -73,7 +76,8 @@ class Crew:
         self.counts: Counter[str] = Counter()
         self._losses: deque[float] = deque()
         self._shown: set[str] = set()
-        self._has_begun, self.has_given_up = False, False
+        self._has_begun = False
+        self.given_up: WorkersLost | None = None  # why; what its workers are doing then means nothing any more
         try:
             for seat in self.seats:
                 self._start(seat)
@@ -160,38 +164,55 @@ class Crew:
         if seat.doing != "start":
             seat.failures, seat.answer = 0, value
         elif self._has_begun:
+            seat.is_awaited = False
             self._say(f"Worker {seat.index} plays again.")
         seat.doing = ""
 
     def _check_clock(self, seat: Seat) -> None:
         waited, config = time.monotonic() - seat.since, self.config
         if seat.doing == "start" and waited > config.start_seconds:
-            limit = f"{config.start_seconds:g} s (workers.start_seconds)"
-            self._lose(seat, "hangs", f"did not start within {limit}; a Ray cluster may have no processor left for it")
+            self._start_again(seat)
         elif seat.doing != "start" and waited > config.hang_seconds:
             self._lose(seat, "hangs", f"gave no answer for {config.hang_seconds:g} s (workers.hang_seconds)")
 
-    def _lose(self, seat: Seat, kind: str, what: str) -> None:
+    def _start_again(self, seat: Seat) -> None:
+        """One that does not start is no loss, however often: the others play, and room for it may be found later."""
+        limit = f"{self.config.start_seconds:g} s (workers.start_seconds)"
+        what = f"did not start within {limit}; a Ray cluster may have no processor left for it"
+        self._end(seat, what)
+        self._back_off(seat)
+        if not seat.is_awaited:
+            seat.is_awaited = True
+            self._say(f"Worker {seat.index} {what}; until it starts, training goes on with the rest.")
+
+    def _end(self, seat: Seat, why: str) -> None:
         assert seat.remote is not None
         seat.remote.kill()
         seat.remote, seat.doing = None, ""
         if not self._has_begun:
-            raise RunError(f"worker {seat.index} {what}")
+            raise RunError(f"worker {seat.index} {why}")
+
+    def _back_off(self, seat: Seat) -> float:
+        """Have a new worker made after so many seconds, which are returned."""
+        seconds = min(LONGEST_BACKOFF, self.config.backoff_seconds * 2.0 ** min(seat.failures, LONGEST_DOUBLING))
+        seat.failures += 1
+        seat.restart_at = time.monotonic() + seconds
+        return seconds
+
+    def _lose(self, seat: Seat, kind: str, what: str) -> None:
+        self._end(seat, what)
         self.counts[kind] += 1
         now = time.monotonic()
         self._losses.append(now)
         while now - self._losses[0] > WINDOW:
             self._losses.popleft()
         if len(self._losses) > self.config.max_restarts:
-            self.has_given_up = True
-            raise WorkersLost(
+            self.given_up = WorkersLost(
                 f"{len(self._losses)} workers were lost within an hour, and workers.max_restarts is "
                 f"{self.config.max_restarts}; the last one, worker {seat.index}, {what}"
             )
-        backoff = min(LONGEST_BACKOFF, self.config.backoff_seconds * 2**seat.failures)
-        seat.failures += 1
-        seat.restart_at = now + backoff
-        self._say(f"Worker {seat.index} {what}; a new one is made in {backoff:g} s.")
+            raise self.given_up
+        self._say(f"Worker {seat.index} {what}; a new one is made in {self._back_off(seat):g} s.")
 
     def _show_once(self, traceback: str) -> None:
         last_line = traceback.strip().rpartition("\n")[2]

@@ -14,7 +14,7 @@ from triathlon.envs.make import make_envs, make_groups
 from triathlon.training.board.sides import Advise
 from triathlon.training.collector import Collector
 from triathlon.training.config import Experiment
-from triathlon.training.workers.pool import WorkerPool, rows_of_a_request
+from triathlon.training.workers.pool import WorkerPool, refuse_what_nothing_reads, rows_of_a_request
 from triathlon.training.workers.transport import Transport
 
 Envs: TypeAlias = VectorEnv[Any, Any, Any]
@@ -42,6 +42,7 @@ def make_collector(
     """
     if not experiment.workers.num:
         return Collector(envs, learner.policy, seed, learner.state_period, advise)
+    refuse_what_nothing_reads(experiment, learner)
     transport = _transport(experiment, envs[0], rows_of_a_request(experiment, learner))
     try:
         return WorkerPool(experiment, learner, transport, seed, say)

@@ -6,6 +6,7 @@ T rows in time, B columns of the run, M columns of one worker.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ from triathlon.training.schema import to_mapping
 from triathlon.training.stopwatch import REST, Stopwatch
 from triathlon.training.workers import columns
 from triathlon.training.workers.columns import Columns
-from triathlon.training.workers.crew import Crew, Seat
+from triathlon.training.workers.config import WorkersConfig
+from triathlon.training.workers.crew import Crew, Seat, WorkersLost
 from triathlon.training.workers.transport import Transport
 
 ROWS = 128  # of a request, where the learner does not ask for a whole rollout: a message costs as much as some rows
@@ -63,8 +65,10 @@ class WorkerPool:
         """The next `num_rows` rows; each call is followed by one update of the learner.
 
         Raises:
-            WorkersLost: too many workers were lost.
+            WorkersLost: too many workers were lost, now or while they were asked for their states.
         """
+        if self._crew.given_up is not None:
+            raise self._crew.given_up
         self.stopwatch.lap(REST)
         if self._rollout is None or self._row >= self._rollout["is_first"].shape[0] - 1:
             self._next_rollout()
@@ -154,13 +158,17 @@ class WorkerPool:
         }
 
     def restart(self, seed: int) -> None:
-        """Begin new episodes everywhere; what was played and not handed over is dropped."""
+        """Begin new episodes everywhere; what was played and not handed over is dropped.
+
+        If too many workers are lost meanwhile, the next `collect` says so: the run may be saving.
+        """
         self._crew.seed, self._rollout = seed, None
-        while any(seat.doing == "collect" for seat in self._crew.seats):
-            self._crew.attend()
-        for seat in self._crew.seats:
-            seat.answer = None
-        self._crew.ask_all("restart", lambda seat: (seed,))
+        with suppress(WorkersLost):
+            while any(seat.doing == "collect" for seat in self._crew.seats):
+                self._crew.attend()
+            for seat in self._crew.seats:
+                seat.answer = None
+            self._crew.ask_all("restart", lambda seat: (seed,))
 
     def close(self) -> None:
         """End the workers."""
@@ -170,13 +178,17 @@ class WorkerPool:
     def state_dict(self) -> dict[str, Any] | None:
         """All that is needed to go on to the bit in sync mode, or None if the environments cannot tell their state.
 
-        In async mode, and while a worker is lost, a run that goes on begins with new episodes.
+        In async mode, and while a worker is lost, a run that goes on begins with new episodes. If too many are lost
+        meanwhile, the next `collect` says so: the checkpoint is written first.
         """
         sequence = np.random.SeedSequence([self._crew.seed, self._num_updates])
         anew = {"restart": int(sequence.generate_state(1, np.uint32)[0])}
-        if self._config.mode == "async" or self._crew.has_given_up:
+        if self._config.mode == "async" or self._crew.given_up is not None:
             return anew
-        states = self._crew.ask_all("state_dict")
+        try:
+            states = self._crew.ask_all("state_dict")
+        except WorkersLost:
+            return anew
         if len(states) < len(self._crew.seats):
             return anew
         if None in states.values():
@@ -202,6 +214,18 @@ class WorkerPool:
         self._crew.ask_all("load_state_dict", lambda seat: (state["workers"][seat.index],))
 
 
+def refuse_what_nothing_reads(experiment: Experiment, learner: Learner) -> None:
+    """Raises SettingError if the learner gets the rows of all workers each time and settings say of how many."""
+    if not keeps_columns(learner):
+        return
+    keeper = f"the replay of {experiment.agent.kind}" if hasattr(learner, "replay") else "agent.normalize_reward"
+    for name in ("min_ready", "max_lag"):
+        if (value := getattr(experiment.workers, name)) != getattr(WorkersConfig, name):
+            raise SettingError(
+                f"workers.{name} is {value}, but nothing reads it: {keeper} gets the rows of all workers each time"
+            )
+
+
 def rows_of_a_request(experiment: Experiment, learner: Learner) -> int:
     """Rows that a worker plays at a time, a multiple of what the learner wants.
 
@@ -224,4 +248,4 @@ def keeps_columns(learner: Learner) -> bool:
     return hasattr(learner, "replay") or getattr(learner, "reward_scaler", None) is not None
 
 
-__all__ = ["WorkerPool", "keeps_columns", "rows_of_a_request"]
+__all__ = ["WorkerPool", "keeps_columns", "refuse_what_nothing_reads", "rows_of_a_request"]

@@ -15,17 +15,11 @@ from numpy.typing import NDArray
 
 from triathlon.training.errors import RunError
 from triathlon.training.machine import num_cores
+from triathlon.training.ray_start import join_or_start, prepare
 from triathlon.training.workers.config import WorkersConfig
 from triathlon.training.workers.process import ENVIRONMENT
 from triathlon.training.workers.transport import Remote, WorkerLost
 
-# What Ray reads when it is imported or started.
-QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_raylet_start_wait_time_s": "180",  # Ray's own patience is too short for a slow or busy machine
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed",  # a paragraph of guesses; the pool says what it knows
-}
 SMALLEST_STORE = 200 * 2**20  # bytes
 
 
@@ -60,7 +54,9 @@ class RayWorker:
         self.under_way = self._actor.answer.remote(request, *arguments)
 
     def reply(self) -> dict[str, Any] | None:
-        if self.under_way is None or not self._ray.wait([self.under_way], timeout=0)[0]:
+        # An answer is there when it lies on the worker's node. Were it only there when it has been fetched from it, a
+        # healthy worker that nobody listened to for a while, as during an evaluation, would be taken for hung.
+        if self.under_way is None or not self._ray.wait([self.under_way], timeout=0, fetch_local=False)[0]:
             return None
         under_way, self.under_way = self.under_way, None
         try:
@@ -88,7 +84,7 @@ class RayTransport:
     """
 
     def __init__(self, config: WorkersConfig, store_bytes: int) -> None:
-        os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
+        prepare()
         try:
             import ray
         except ImportError as error:
@@ -97,17 +93,13 @@ class RayTransport:
                 "process"
             ) from error
         self._ray, self._config = ray, config
-        self._is_ours = not ray.is_initialized()
-        if not self._is_ours:  # a Ray Tune trial, say
-            return
-        address = config.address or os.environ.get("RAY_ADDRESS")
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
-        if not address or address == "local":
-            address = "local"
+        own = {
             # The workers that were asked for always have room, and this process computes beside them.
-            quiet["num_cpus"] = max(num_cores(), math.ceil(config.num * config.cpus_per_worker))
-            quiet |= {"object_store_memory": max(SMALLEST_STORE, store_bytes), "include_dashboard": False}
-        _connect(ray, address, quiet)
+            "num_cpus": max(num_cores(), math.ceil(config.num * config.cpus_per_worker)),
+            "object_store_memory": max(SMALLEST_STORE, store_bytes),
+        }
+        setting = "workers.address or RAY_ADDRESS"
+        self._is_ours = join_or_start("workers.kind is ray", own, config.address, setting)
 
     def make(self) -> RayWorker:
         return RayWorker(self._ray, self._config.cpus_per_worker)
@@ -123,28 +115,6 @@ class RayTransport:
     def close(self) -> None:
         if self._is_ours:
             self._ray.shutdown()
-
-
-def _connect(ray: Any, address: str, settings: dict[str, Any]) -> None:
-    """Join the cluster at `address`, or start one (`local`); raises RunError if that cannot be done."""
-    # Where the machine is busy, the parts of a new cluster may give each other up; a second start finds all in memory.
-    for left in (1, 0) if address == "local" else (0,):
-        try:
-            _knock(address)
-            ray.init(address=address, **settings)
-            return
-        except Exception as error:
-            ray.shutdown()
-            if not left:
-                where = "on this machine" if address == "local" else f"at {address} (workers.address or RAY_ADDRESS)"
-                raise RunError(f"workers.kind is ray, but there is no Ray cluster {where}: {error}") from error
-
-
-def _knock(address: str) -> None:
-    """Raises OSError if nobody listens at `host:port`; Ray itself would try for minutes."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if colon and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10.0).close()
 
 
 __all__ = ["RayTransport"]

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from triathlon.training import checkpoint
-from triathlon.training.runner import train
-from triathlon.training.workers.crew import WorkersLost
+from triathlon.training.runner import Run, train
+from triathlon.training.schema import to_mapping
+from triathlon.training.workers.crew import Crew, WorkersLost
+from triathlon.training.workers.process import ProcessTransport
 
+CROWDED = '''
+import time
+from pathlib import Path
+from gymnasium.envs.classic_control import CartPoleEnv
+
+class Crowded(CartPoleEnv):
+    """Is not made while there is no room."""
+
+    def __init__(self, folder, render_mode=None):
+        super().__init__(render_mode)
+        while (Path(folder) / "full").exists():
+            time.sleep(0.1)
+'''
 PROCESS = {"kind": "process", "num": 2, "hang_seconds": 8.0, "backoff_seconds": 0.1}
 
 
@@ -59,3 +76,58 @@ def test_a_resumed_run_begins_new_episodes_where_a_worker_was_missing(
         train(experiment(workers=workers, env=env, total_steps=2_000), tmp_path / "run")
     result = train(experiment(workers=workers, env=env, total_steps=2_000), tmp_path / "run", resume=True)
     assert result.num_steps >= 2_000
+
+
+@pytest.mark.parametrize(
+    "asking", [Run.save, lambda run: run.collector.restart(5)], ids=["for states", "for new episodes"]
+)
+def test_a_loss_too_many_while_saving_is_told_after_the_checkpoint(
+    tmp_path: Path, experiment, workers_of_mine, asking: Callable[[Run], object]
+) -> None:
+    """A save asks all workers for their states, or to begin anew where they cannot tell them."""
+    run = Run(experiment(workers=PROCESS | {"max_restarts": 0}), tmp_path / "run")
+    try:
+        run.collector.collect(16)
+        workers_of_mine()[-1].kill()
+        asking(run)
+        state = checkpoint.load(run.save())
+        assert "restart" in state["collector"] and "workers" not in state["collector"]
+        with pytest.raises(WorkersLost, match=r"1 workers were lost within an hour, and workers.max_restarts is 0"):
+            run.collector.collect(16)
+    finally:
+        run.close()
+
+
+def test_a_worker_that_does_not_start_again_is_waited_for(
+    tmp_path: Path, experiment, workers_of_mine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one does that finds no room in a cluster: no loss, however long."""
+    (tmp_path / "crowded.py").write_text(CROWDED)
+    monkeypatch.chdir(tmp_path)
+    env = {"id": "crowded:Crowded", "num_envs": 4, "kwargs": {"folder": str(tmp_path)}, "max_episode_steps": 500}
+    settings = experiment(workers=PROCESS | {"max_restarts": 1, "backoff_seconds": 1e-4}, env=env)
+    said: list[str] = []
+    crew = Crew(settings.workers, ProcessTransport(), to_mapping(settings), 0, said.append)
+    try:
+        crew.config = replace(settings.workers, start_seconds=0.05)
+        (tmp_path / "full").touch()
+        for seat in crew.seats:
+            seat.failures = 2000  # as after hours
+        workers_of_mine()[-1].kill()
+        assert len(crew.ask_all("restart", lambda seat: (7,))) == 1
+        while crew.counts["restarts"] < 4:
+            crew.attend()
+        assert (crew.counts["deaths"], crew.num_alive) == (1, 1)
+        crew.config = settings.workers
+        (tmp_path / "full").unlink()
+        while crew.num_alive < 2:
+            crew.attend()
+    finally:
+        crew.close()
+    lost, waiting, again = said
+    who = lost.partition(" was lost: ")[0]
+    assert lost.endswith("SIGKILL; a new one is made in 0.1024 s.") and again == f"{who} plays again."
+    assert waiting == (
+        f"{who} did not start within 0.05 s (workers.start_seconds); a Ray cluster may have no processor left for it; "
+        "until it starts, training goes on with the rest."
+    )

@@ -103,6 +103,11 @@ def test_a_setting_that_does_not_fit_is_refused(experiment, tmp_path: Path) -> N
         ({"kind": "process", "num": 3}, "env.num_envs is 4, which workers.num 3 workers cannot share evenly"),
         ({"num": 2, "address": "auto"}, "workers: address is auto, but nothing reads it unless kind is ray"),
         ({"num": 2, "mode": "async"}, "workers: mode is async, but nothing reads it unless kind is process or ray"),
+        (
+            {"num": 2, "hang_seconds": 9.0},
+            "workers: hang_seconds is 9.0, but nothing reads it unless kind is process or",
+        ),
+        ({"num": 2, "start_seconds": 9.0}, "workers: start_seconds is 9.0, but nothing reads it unless kind is"),
         ({"kind": "process", "num": 2, "max_lag": 2}, "max_lag is 2, but nothing reads it unless mode is async"),
         ({"kind": "ray", "num": 2, "mode": "async", "min_ready": 3}, "min_ready is 3, but there are 2 workers"),
     ):
@@ -110,6 +115,13 @@ def test_a_setting_that_does_not_fit_is_refused(experiment, tmp_path: Path) -> N
             experiment(workers=workers)
     with pytest.raises(SettingError, match=r"workers.rows is 64, but ppo has no replay"):
         train(experiment(workers=LOCAL | {"rows": 64}), tmp_path)
+    scaled = {"kind": "ppo", "num_steps": 16, "batch_size": 32, "normalize_reward": True}
+    for agent, unread, sentence in (
+        ("dqn", {"max_lag": 2}, r"workers.max_lag is 2, but nothing reads it: the replay of dqn gets the rows of all"),
+        (scaled, {"min_ready": 1}, r"workers.min_ready is 1, but nothing reads it: agent.normalize_reward gets the"),
+    ):
+        with pytest.raises(SettingError, match=sentence):
+            train(experiment(agent, workers=PROCESS | {"mode": "async"} | unread), tmp_path)
 
 
 def test_envs_per_worker_counts_where_it_is_given(experiment) -> None:

@@ -16,6 +16,9 @@ import pytest
 
 from triathlon.training.errors import RunError
 from triathlon.training.runner import train
+from triathlon.training.schema import to_mapping
+from triathlon.training.workers.ray_cluster import RayTransport
+from triathlon.training.workers.worker import RolloutWorker
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.cluster  # one cluster serves them all
@@ -103,6 +106,27 @@ def test_a_run_survives_killed_stopped_and_raising_actors_and_a_lost_node(
     assert found["deaths"] >= 1
     said = capsys.readouterr().err
     assert said.count('raise RuntimeError("the pole is broken")') == 1
+
+
+def test_an_answer_is_there_before_it_is_fetched_from_its_node(experiment, cluster, node, workers_of_mine) -> None:
+    """Or a worker on another node would be taken for hung whenever nobody listened for `hang_seconds`."""
+    node(1)
+    settings = experiment(workers={"kind": "ray", "num": 1, "address": cluster.address})
+    transport = RayTransport(settings.workers, 1)
+    worker = transport.make()
+    try:
+        worker.ask("start", to_mapping(settings), 0, 0)
+        transport.wait([worker], 120.0)
+        assert worker.reply() is not None
+        same = RolloutWorker(to_mapping(settings), 0, 0)
+        worker.ask("collect", 5_000, same.policy.weights().numpy())  # more than Ray sends with the news that it is done
+        same.close()
+        assert ray.wait([worker.under_way], timeout=120.0, fetch_local=False)[0]
+        answer = worker.reply()
+        assert answer is not None and len(answer["value"]["columns"]["is_first"]) == 5_001
+    finally:
+        worker.kill()
+        transport.close()
 
 
 def test_a_cluster_that_is_not_there_is_named(tmp_path: Path, experiment) -> None:
