@@ -131,7 +131,7 @@ class ActorCriticPolicy(NetworkPolicy):
 
     @torch.inference_mode()
     def assess(self, obs: Obs, state: State, is_first: Tensor, legal: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Probabilities `[B, A]` and values `[B]`.
+        """Log-probabilities `[B, A]` and values `[B]`.
 
         Raises:
             SettingError: the actions are not one choice out of A.
@@ -139,8 +139,10 @@ class ActorCriticPolicy(NetworkPolicy):
         obs, is_first, legal = self._as_rows(obs, is_first, legal)
         distribution, value, _ = self.network(obs, state, is_first, legal)
         if not isinstance(distribution, Categorical):
-            raise SettingError(f"a search needs a Discrete action space, and this policy's is {self._action_space}")
-        return distribution.log_probs.exp()[0], value[0]
+            raise SettingError(
+                f"single actions are assessed of a Discrete action space, and this policy's is {self._action_space}"
+            )
+        return distribution.log_probs[0], value[0]
 
     def env_action(self, action: np.ndarray) -> np.ndarray:
         return as_played(action, self._action_space)

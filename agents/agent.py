@@ -51,7 +51,7 @@ class Policy(Protocol):
         ...
 
     def assess(self, obs: Obs, state: State, is_first: Tensor, legal: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """What a search asks: how likely each of A single actions is, `[B, A]`, and what the rows are worth, `[B]`."""
+        """Log-probabilities of A single actions, `[B, A]`, and what the rows are worth, `[B]`: what a search asks."""
         ...
 
     def env_action(self, action: np.ndarray) -> np.ndarray:

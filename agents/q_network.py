@@ -168,14 +168,14 @@ class EpsilonGreedyPolicy(NetworkPolicy):
 
     @torch.inference_mode()
     def assess(self, obs: Obs, state: State, is_first: Tensor, legal: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Probabilities `[B, A]`, a softmax of the values of actions, and the greatest of these, `[B]`."""
+        """Log-probabilities `[B, A]`, by a softmax of the values of actions, and the greatest of these, `[B]`."""
         obs, is_first, legal = self._as_rows(obs, is_first, None if legal is None else self.actions.legal(legal))
         features, _ = self.network.features(obs, state, is_first)
         head = self.network.head
         head.eval()
         values = head.q_values(features, legal)[0]
         head.train()
-        return torch.softmax(values / PRIOR_TEMPERATURE, -1), values.amax(-1)
+        return torch.log_softmax(values / PRIOR_TEMPERATURE, -1), values.amax(-1)
 
     def env_action(self, action: np.ndarray) -> np.ndarray:
         return self.actions.to_env(action)

@@ -21,6 +21,7 @@ from triathlon.training import video
 from triathlon.training.errors import RunError
 from triathlon.training.evaluate import Evaluation, evaluate, film
 from triathlon.training.restoring import load_policy
+from triathlon.training.saliency import film_with_saliency
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,10 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="triathlon watch", description="See a trained agent play.")
     add_playing_options(parser, num_episodes=1)
     parser.add_argument("--out", type=Path, metavar="FILE", help="film it into this .mp4 or .gif; default: a window")
+    text = "beside the film, what of the agent's picture its decisions hang on: the action red, the value blue"
+    parser.add_argument("--saliency", action="store_true", help=text)
     options = parser.parse_args(arguments)
     folder, checkpoint, seed = check_playing_options(options)
     if options.out is None and not has_screen():
         raise RunError("there is no screen to open a window on; film it with --out film.mp4")
+    if options.saliency and (options.out is None or options.search):
+        raise RunError("--saliency is shown beside a film of the bare policy: give --out film.mp4, and no --search")
 
     experiment = folder.experiment()
     policy = load_policy(checkpoint, experiment)
@@ -57,8 +62,10 @@ def _show(policy: Policy, env: EnvConfig, seed: int, options: argparse.Namespace
 def _film(policy: Policy, env: EnvConfig, seed: int, options: argparse.Namespace) -> Evaluation:
     envs = make_envs(env, 1, render=True)
     try:
-        actor = looking_ahead(policy, envs, options, np.random.default_rng(seed))
         with video.record(options.out, video.frames_per_second(envs.metadata)) as recording:
+            if options.saliency:
+                return film_with_saliency(policy, envs, recording.add, seed, options.episodes, not options.stochastic)
+            actor = looking_ahead(policy, envs, options, np.random.default_rng(seed))
             return film(actor, envs, recording.add, seed, options.episodes, not options.stochastic)
     finally:
         envs.close()

@@ -44,6 +44,7 @@ class EvaluationConfig:
     num_envs: Annotated[int, Gt(0), "environments that are evaluated side by side"] = 8
     deterministic: Annotated[bool, "play the best action instead of drawing one"] = True
     video: Annotated[bool, "record an episode after training"] = True
+    saliency: Annotated[bool, "beside the video, what of the agent's picture its decisions hang on"] = False
     goal: Annotated[
         float | None,
         "training ends once an evaluation's mean return reaches this (or minus the exploitability, where that is "
@@ -53,6 +54,8 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         if self.period is None:
             refuse_unread(self, ("goal",), "evaluation.period is given", place="")
+        if not self.video:
+            refuse_unread(self, ("saliency",), "evaluation.video is true", place="")
 
     def is_reached(self, score: float) -> bool:
         """Whether a score of `eval/`, the more the better, is as good as was asked for."""

@@ -6,11 +6,13 @@ from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from gymnasium import Space
 from numpy.typing import NDArray
 
-from triathlon.agents.agent import Learner
+from triathlon.agents.agent import Learner, Policy
 from triathlon.envs.atari_scores import human_normalized
 from triathlon.envs.make import make_envs
 from triathlon.training import video
@@ -20,6 +22,7 @@ from triathlon.training.env_group import Episode
 from triathlon.training.evaluate import JUDGING_SEED, Evaluation, evaluate, film
 from triathlon.training.logger import Logger
 from triathlon.training.restoring import load_checkpoint, restore_learner
+from triathlon.training.saliency import Saliency, film_with_saliency
 from triathlon.training.schema import to_mapping
 
 JUDGING_ENVS = 20  # side by side; with the seed, they are what a score repeats with
@@ -59,6 +62,12 @@ def evaluation_scores(played: Evaluation, env_id: str) -> dict[str, float]:
     """What is logged of an evaluation while training."""
     length = {"eval/mean_ep_length": float(np.mean(played.lengths))}
     return scores("eval/mean_reward", "eval/human_normalized", played.returns, env_id) | length
+
+
+def check_film(experiment: Experiment, policy: Policy, space: Space[Any]) -> None:
+    """Raises RunError before a run if its film was to show what a policy that sees no pictures looks at."""
+    if experiment.evaluation.saliency:
+        Saliency(policy, space)
 
 
 def judge(
@@ -103,8 +112,9 @@ def _film(result: Result, experiment: Experiment, folder: Path, learner: Learner
                     large.add(frame)
                     small.add(frame)
 
+                filmed = film_with_saliency if experiment.evaluation.saliency else film
                 deterministic = experiment.evaluation.deterministic
-                film(learner.policy, envs, add_frame, JUDGING_SEED, deterministic=deterministic)
+                filmed(learner.policy, envs, add_frame, JUDGING_SEED, deterministic=deterministic)
         result.video = path
         logger.video("eval/video", small.frames, small.fps, result.num_steps)
     except KeyboardInterrupt:

@@ -26,7 +26,7 @@ from triathlon.training.config import Experiment, dump
 from triathlon.training.env_group import Episode
 from triathlon.training.errors import RunError
 from triathlon.training.evaluate import CHOOSING_SEED, evaluate
-from triathlon.training.judging import Result, evaluation_scores, judge, rollout_scores
+from triathlon.training.judging import Result, check_film, evaluation_scores, judge, rollout_scores
 from triathlon.training.learners.follow import part_of
 from triathlon.training.logger import Logger
 from triathlon.training.machine import allow_tf32, pick_device, set_threads, start_with_one_thread
@@ -68,6 +68,7 @@ class Run:
         self.task = make_task(self._mine, self.envs[0], self.device, learner_seed, self.ranks)
         start_with_one_thread()
         self.learner = make_learner(experiment.agent, experiment.backbone, self.task)
+        check_film(experiment, self.learner.policy, self.task.observation_space)
         set_threads(experiment.num_threads, self.learner.policy, self.task)
         announce_replay(self.learner, self.task)
         self.sides = make_sides(experiment, self.envs, self.learner.policy)

@@ -88,8 +88,8 @@ class AgentPlayer:
 
     def _judge(self, seen: NDArray[Any], mask: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Probabilities `[N, A]` by the mover's names of actions, and values `[N]`."""
-        probs, values = self.policy.assess(*_asked(seen), torch.from_numpy(mask))
-        return probs.cpu().numpy(), values.cpu().numpy()
+        log_probs, values = self.policy.assess(*_asked(seen), torch.from_numpy(mask))
+        return log_probs.exp().cpu().numpy(), values.cpu().numpy()
 
     def _mean(
         self, symmetries: Symmetries, seen: NDArray[Any], mask: NDArray[np.bool_]

@@ -89,11 +89,11 @@ def test_ppo_moves_towards_the_better_policy_where_there_is_one(practise: Callab
     assert losses[0] == losses[1]  # of the policy that acted, which did not change
     agreement = []
     for _ in range(2):
-        probs, _ = practice.learner.policy.assess(
+        log_probs, _ = practice.learner.policy.assess(
             segment.obs[:-1].flatten(0, 1), (), segment.is_first[:-1].flatten(), segment.legal[:-1].flatten(0, 1)
         )
         better = segment.extras["search_policy"][:-1].flatten(0, 1)
-        agreement.append(float((better * probs).sum()))
+        agreement.append(float((better * log_probs.exp()).sum()))
         for _ in range(15):
             practice.learner.update(segment)
     assert agreement[1] > 1.2 * agreement[0]
