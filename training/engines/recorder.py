@@ -23,7 +23,7 @@ from triathlon.training.config import Experiment, dump
 from triathlon.training.env_group import Episode
 from triathlon.training.errors import RunError
 from triathlon.training.evaluate import CHOOSING_SEED, evaluate
-from triathlon.training.judging import Result, evaluation_scores, judge, rollout_scores
+from triathlon.training.judging import Result, check_film, evaluation_scores, judge, rollout_scores
 from triathlon.training.logger import Logger
 from triathlon.training.machine import allow_tf32, pick_device, set_threads, start_with_one_thread
 from triathlon.training.periods import Periods
@@ -53,6 +53,7 @@ class Recorder:
         self.task: Task = make_task(experiment, self.eval_envs, self.device, seeds[1])
         start_with_one_thread()
         self.learner: Learner = make_learner(experiment.agent, experiment.backbone, self.task)
+        check_film(experiment, self.learner.policy, self.task.observation_space)
         set_threads(experiment.num_threads, self.learner.policy, self.task)
         self.num_steps, self.best_score, self.seconds = 0, -np.inf, 0.0
         self.recent: deque[Episode] = deque(maxlen=100)
