@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 import gymnasium as gym
 import numpy as np
@@ -14,9 +14,6 @@ from triathlon.agents.agent import Learner
 from triathlon.agents.ranks import ALONE, Ranks
 from triathlon.networks.errors import SettingError, nearest
 from triathlon.networks.registry import BackboneConfig
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 Kind: TypeAlias = Annotated[str, "which agent: ppo, dqn or pqn"]
 
@@ -80,8 +77,8 @@ def config_class(kind: str) -> type[AgentConfig]:
     return cls
 
 
-def refuse_unread(config: DataclassInstance, names: tuple[str, ...], unless: str, place: str = "agent.") -> None:
-    """Raises SettingError if one of these settings was changed although, as things stand, nothing reads it."""
+def refuse_unread(config: Any, names: tuple[str, ...], unless: str, place: str = "agent.") -> None:
+    """Raises SettingError if one of these settings of a dataclass was changed although, as it stands, none is read."""
     defaults = {field.name: field.default for field in fields(config)}
     for name in names:
         if getattr(config, name) != defaults[name]:
