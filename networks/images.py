@@ -42,8 +42,7 @@ class ImageReader:
         numbers = x.to(dtype)
         if self._scale != 1.0:  # in place where the numbers are a copy already
             numbers = numbers * self._scale if numbers is x else numbers.mul_(self._scale)
-        x = numbers
-        return x.contiguous(memory_format=self._memory_format)  # last: converting bytes in two layouts at once is slow
+        return numbers.contiguous(memory_format=self._memory_format)  # last: converting in two layouts at once is slow
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from triathlon.training import video
 from triathlon.training.errors import RunError
 from triathlon.training.evaluate import Evaluation, evaluate, film
 from triathlon.training.restoring import load_policy
-from triathlon.training.saliency import film_with_saliency
+from triathlon.training.saliency import SalientActor
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,7 +64,8 @@ def _film(policy: Policy, env: EnvConfig, seed: int, options: argparse.Namespace
     try:
         with video.record(options.out, video.frames_per_second(envs.metadata)) as recording:
             if options.saliency:
-                return film_with_saliency(policy, envs, recording.add, seed, options.episodes, not options.stochastic)
+                salient = SalientActor(policy, envs.single_observation_space, recording.add)
+                return film(salient, envs, salient.add, seed, options.episodes, not options.stochastic)
             actor = looking_ahead(policy, envs, options, np.random.default_rng(seed))
             return film(actor, envs, recording.add, seed, options.episodes, not options.stochastic)
     finally:

@@ -22,7 +22,7 @@ from triathlon.training.env_group import Episode
 from triathlon.training.evaluate import JUDGING_SEED, Evaluation, evaluate, film
 from triathlon.training.logger import Logger
 from triathlon.training.restoring import load_checkpoint, restore_learner
-from triathlon.training.saliency import Saliency, film_with_saliency
+from triathlon.training.saliency import Saliency, SalientActor
 from triathlon.training.schema import to_mapping
 
 JUDGING_ENVS = 20  # side by side; with the seed, they are what a score repeats with
@@ -112,9 +112,12 @@ def _film(result: Result, experiment: Experiment, folder: Path, learner: Learner
                     large.add(frame)
                     small.add(frame)
 
-                filmed = film_with_saliency if experiment.evaluation.saliency else film
                 deterministic = experiment.evaluation.deterministic
-                filmed(learner.policy, envs, add_frame, JUDGING_SEED, deterministic=deterministic)
+                if experiment.evaluation.saliency:
+                    actor = SalientActor(learner.policy, envs.single_observation_space, add_frame)
+                    film(actor, envs, actor.add, JUDGING_SEED, deterministic=deterministic)
+                else:
+                    film(learner.policy, envs, add_frame, JUDGING_SEED, deterministic=deterministic)
         result.video = path
         logger.video("eval/video", small.frames, small.fps, result.num_steps)
     except KeyboardInterrupt:

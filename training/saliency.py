@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import Space, spaces
-from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,7 +23,6 @@ from triathlon.agents.agent import Decision, Policy
 from triathlon.networks.backbone import Obs, State
 from triathlon.networks.spaces import image_layout, image_size
 from triathlon.training.errors import RunError
-from triathlon.training.evaluate import Evaluation, film
 
 NUM_PLACES = 14  # to a side
 BLOT, BLUR = (
@@ -122,8 +120,12 @@ class Saliency:
 class SalientActor:
     """A policy that is filmed: plays as it does, and has each frame shown beside what the decision hung on.
 
-    `add` takes the frames of the game, each before the policy acts on what is seen with it; `show` is given them with
-    the agent's own picture on the right: red where the choice of the action hangs on it, blue where the value does.
+    It stands in the place of the policy, and `add` takes the frames of the game, each before the policy acts on what is
+    seen with it; `show` is given them `[H, W, 3]` with the agent's own picture on the right: red where the choice of
+    the action hangs on it, blue where the value does.
+
+    Raises:
+        RunError: what the policy sees is no picture.
     """
 
     def __init__(self, policy: Policy, space: Space[Any], show: Callable[[NDArray[np.uint8]], None]) -> None:
@@ -157,34 +159,14 @@ class SalientActor:
     def _drawn(self, obs: Tensor, state: State, is_first: Tensor, legal: Tensor | None) -> NDArray[np.uint8]:
         """The agent's picture with both maps on it, as high as the frame."""
         assert self._frame is not None
-        picture = self._saliency.newest(obs)
-        tinted = 0.6 * picture.mean(0).expand(3, -1, -1) if _is_grey(picture) else 0.6 * picture
+        tinted = 0.6 * self._saliency.newest(obs)
         for i, (channel, found) in enumerate(zip((0, 2), self._saliency(obs, state, is_first, legal), strict=True)):
             self._peaks[i] = max(float(found.max()), FADE * self._peaks[i], 1e-12)
-            tinted = tinted.clone()
             tinted[channel] += found / self._peaks[i]
         height = self._frame.shape[0]
         width = max(1, round(height * self._saliency.width / self._saliency.height))
         large = F.interpolate(tinted.clamp(0, 1).unsqueeze(0), (height, width), mode="nearest")[0]
         return (255 * large).round().to(torch.uint8).permute(1, 2, 0).numpy()
-
-
-def film_with_saliency(
-    policy: Policy,
-    envs: VectorEnv[Any, Any, Any],
-    add_frame: Callable[[NDArray[np.uint8]], None],
-    seed: int,
-    num_episodes: int = 1,
-    deterministic: bool = True,
-) -> Evaluation:
-    """As `film`, each frame `[H, W, 3]` with what the decision hung on to its right.
-
-    Raises:
-        RunError: what the policy sees is no picture.
-        SettingError: its actions are not one choice out of several.
-    """
-    actor = SalientActor(policy, envs.single_observation_space, add_frame)
-    return film(actor, envs, actor.add, seed, num_episodes, deterministic)
 
 
 def _places(side: int) -> Tensor:
@@ -203,12 +185,8 @@ def _blur(side: int, deviation: float) -> Tensor:
     return bells / bells.sum(1, keepdim=True)
 
 
-def _is_grey(picture: Tensor) -> bool:
-    return bool((picture[0] == picture[1]).all() and (picture[0] == picture[2]).all())
-
-
 def _in_words(space: Space[Any]) -> str:
     return f"a Box of shape {space.shape}" if isinstance(space, spaces.Box) else f"a {type(space).__name__}"
 
 
-__all__ = ["Saliency", "SalientActor", "film_with_saliency"]
+__all__ = ["Saliency", "SalientActor"]

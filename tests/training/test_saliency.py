@@ -17,7 +17,7 @@ from triathlon.networks.errors import SettingError
 from triathlon.scripts.main import main
 from triathlon.training.errors import RunError
 from triathlon.training.evaluate import film
-from triathlon.training.saliency import Saliency, film_with_saliency
+from triathlon.training.saliency import Saliency, SalientActor
 
 FIRST = torch.ones(1, dtype=torch.bool)
 MINE = {"kind": "cnn", "channels": [4], "kernel_sizes": [3], "strides": [1], "features": 8}
@@ -97,7 +97,8 @@ def test_a_film_with_it_is_of_the_same_games(practise: Callable[..., Any], agent
     both: list[np.ndarray] = []
     policy = practice.learner.policy
     without = film(policy, envs, plain.append, seed=3, num_episodes=2)
-    found = film_with_saliency(policy, envs, both.append, seed=3, num_episodes=2)
+    actor = SalientActor(policy, envs.single_observation_space, both.append)
+    found = film(actor, envs, actor.add, seed=3, num_episodes=2)
     assert found == without
     assert len(plain) - 1 <= len(both) <= len(plain)  # the last one is followed by no decision
     for before, frame in zip(plain, both, strict=False):
@@ -111,7 +112,7 @@ def test_a_film_with_it_is_of_the_same_games(practise: Callable[..., Any], agent
 def test_what_sees_no_picture_has_none(practise: Callable[..., Any], tmp_path: Path) -> None:
     practice = practise("CartPole-v1", "ppo")
     with pytest.raises(RunError, match=r"saliency is of pictures, and what this agent sees is a Box of shape \(4,\)"):
-        film_with_saliency(practice.learner.policy, practice.envs, print, 0)
+        SalientActor(practice.learner.policy, practice.envs.single_observation_space, print)
     arguments = ["train", "cartpole_ppo", "--root", str(tmp_path), "--total-steps", "100"]
     assert main([*arguments, "--evaluation.saliency", "true"]) == 2
     assert not list(tmp_path.rglob("*.safetensors"))
