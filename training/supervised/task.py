@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from triathlon.networks.backbone import Backbone, State
 from triathlon.training.supervised.examples import Batch, Dataset, Splits
 from triathlon.training.supervised.heads import Network
+from triathlon.training.supervised.transformer_start import start_with_order
 
 Picture = NDArray[np.uint8]  # [H, W, 3]
 
@@ -72,6 +73,8 @@ class Task(ABC):
     """Is there `embed`?"""
     averages: ClassVar[bool] = False
     """Does the task average weights by itself?"""
+    reads_in_order: ClassVar[bool] = False
+    """Is what is read a text or a recording, of which a transformer should know the order from the start?"""
 
     space: Space[Any]
     facts: dict[str, Any]
@@ -95,12 +98,14 @@ class Task(ABC):
         """
         return Network(backbone, self.make_head(backbone.out_features))
 
-    def prepare(self, network: Network) -> None:  # noqa: B027 (most tasks want no change)
-        """Change the initial weights where this task knows better ones; as they are, unless it does.
+    def prepare(self, network: Network) -> None:
+        """Change the initial weights where this task knows better ones.
 
         Raises:
             SettingError: the network cannot learn this task so.
         """
+        if self.reads_in_order:
+            start_with_order(network)
 
     @abstractmethod
     def loss(

@@ -24,7 +24,6 @@ from triathlon.training.supervised.sounds.sources import Recordings, read_labell
 from triathlon.training.supervised.sounds.spectrogram import HearingConfig, spectrogram
 from triathlon.training.supervised.sounds.spectrogram_augmentation import SpectrogramAugmentationConfig
 from triathlon.training.supervised.task import Evaluation
-from triathlon.training.supervised.transformer_start import start_with_order
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,7 @@ class SpeechClassification(Classification):
     """A recording is a sequence of frames' spectra, or a picture of them."""
 
     Config = SpeechClassificationConfig
+    reads_in_order = True
     config: SpeechClassificationConfig
 
     def __init__(self, config: SpeechClassificationConfig, facts: dict[str, Any] | None = None) -> None:
@@ -79,9 +79,6 @@ class SpeechClassification(Classification):
         if unknown:
             raise RunError(f"task.source: the training part lacks the classes {', '.join(sorted(unknown))}")
         return self.hearing.examples(spectrograms, np.array([self.classes.index(name) for name in labels], np.int64))
-
-    def prepare(self, network: Network) -> None:
-        start_with_order(network)
 
     def augment(self, batch: Batch, rng: np.random.Generator) -> Batch:
         return self.hearing.augmented(batch, rng)

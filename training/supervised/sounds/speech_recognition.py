@@ -26,7 +26,6 @@ from triathlon.training.supervised.sounds.sources import Recordings, read_transc
 from triathlon.training.supervised.sounds.spectrogram import HearingConfig, spectrogram
 from triathlon.training.supervised.sounds.spectrogram_augmentation import SpectrogramAugmentationConfig
 from triathlon.training.supervised.task import Evaluation, Task, TaskConfig
-from triathlon.training.supervised.transformer_start import start_with_order
 
 NUM_SHOWN = 8
 
@@ -54,6 +53,7 @@ class SpeechRecognition(Task):
     """Each row says a token or nothing, and what all rows say is the text. `facts["tokens"]` are 1, 2, …"""
 
     Config = SpeechRecognitionConfig
+    reads_in_order = True
     metric = "word_error_rate"
     higher_is_better = False
 
@@ -94,9 +94,6 @@ class SpeechRecognition(Task):
 
     def make_head(self, in_features: int) -> RowHead:
         return RowHead(in_features, len(self._number) + 1, self.config.dropout)
-
-    def prepare(self, network: Network) -> None:
-        start_with_order(network)
 
     def augment(self, batch: Batch, rng: np.random.Generator) -> Batch:
         return self.hearing.augmented(batch, rng)

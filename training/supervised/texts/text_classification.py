@@ -20,7 +20,6 @@ from triathlon.training.supervised.heads import Network, Pooling
 from triathlon.training.supervised.task import Evaluation
 from triathlon.training.supervised.texts.sources import read_text, read_texts
 from triathlon.training.supervised.texts.words import UNKNOWN, LeftOut, Vocabulary, pad, split_words
-from triathlon.training.supervised.transformer_start import start_with_order
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,7 @@ class TextClassification(Classification):
     """A text is a sequence of `Discrete` observations, one a word. `facts["words"]` are those told apart."""
 
     Config = TextClassificationConfig
+    reads_in_order = True
     config: TextClassificationConfig
 
     def __init__(self, config: TextClassificationConfig, facts: dict[str, Any] | None = None) -> None:
@@ -71,7 +71,7 @@ class TextClassification(Classification):
         for module in network.modules():
             if isinstance(module, nn.Embedding):
                 module.weight.mul_(self.config.embedding_std)
-        start_with_order(network)
+        super().prepare(network)
 
     def augment(self, batch: Batch, rng: np.random.Generator) -> Batch:
         if not self.config.word_dropout:

@@ -25,7 +25,6 @@ from triathlon.training.supervised.stream import Stream
 from triathlon.training.supervised.task import Evaluation, Task, TaskConfig
 from triathlon.training.supervised.texts.pieces import PieceKind, Pieces, check_vocabulary, learn_pieces
 from triathlon.training.supervised.texts.sources import read_long_text, read_text
-from triathlon.training.supervised.transformer_start import start_with_order
 
 SHARES = (0.8, 0.1, 0.1)  # of the text, in its order: learned from, choosing, testing
 
@@ -56,6 +55,7 @@ class TextGeneration(Task):
     """
 
     Config = TextGenerationConfig
+    reads_in_order = True
     metric = "loss"
     higher_is_better = False
     carries_state = True
@@ -83,9 +83,6 @@ class TextGeneration(Task):
 
     def make_head(self, in_features: int) -> RowHead:
         return RowHead(in_features, len(self.pieces), self.config.dropout)
-
-    def prepare(self, network: Network) -> None:
-        start_with_order(network)
 
     def loss(
         self, network: Network, batch: Batch, state: State | None, generator: torch.Generator | None

@@ -29,7 +29,6 @@ from triathlon.training.supervised.texts.pairs import NOTHING, Pairs
 from triathlon.training.supervised.texts.pieces import PieceKind, Pieces, check_vocabulary, learn_pieces
 from triathlon.training.supervised.texts.sentence_pairs import read_pairs
 from triathlon.training.supervised.texts.sources import read_text
-from triathlon.training.supervised.transformer_start import start_with_order
 
 SHARES = (0.02, 0.05)  # of all pairs: choosing, testing
 NUM_SHOWN = 16
@@ -74,6 +73,7 @@ class Translation(Task):
     """
 
     Config = TranslationConfig
+    reads_in_order = True
     metric = "bleu"
 
     def __init__(self, config: TranslationConfig, facts: dict[str, Any] | None = None) -> None:
@@ -133,7 +133,7 @@ class Translation(Task):
         for module in network.modules():
             if isinstance(module, nn.Embedding) and id(module) not in as_drawn:
                 module.weight.mul_(module.embedding_dim**-0.5)
-        start_with_order(network)
+        super().prepare(network)
 
     def loss(
         self, network: Network, batch: Batch, state: State | None, generator: torch.Generator | None
