@@ -3,8 +3,9 @@
     python benchmarks/workers.py                    everything (minutes; wants an idle machine with two cores)
     python benchmarks/workers.py --only pong        one part: pong, cartpole or rllib
 
-`pong`     two Ray workers against two processes that do nothing but step ALE, both with random actions' worth of work:
-           what a worker spends on the network is taken out, writing rows down, sending and joining them is not.
+`pong`     two Ray workers against two processes that do nothing but step ALE: once with a network that sees eight
+           pixels (`glance.py`), so that nothing but stepping, writing rows down, sending and joining them is left, and
+           once with Nature's. What the workers spend on the network is taken out of both.
 `cartpole` one worker of each kind against none, seconds of collecting a step, without learning.
 `rllib`    processor time of the whole process tree a step: PPO on CartPole with two workers of ours and two stock
            EnvRunners of RLlib, the same network, rollouts, epochs and minibatches.
@@ -24,6 +25,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -74,13 +76,15 @@ print(steps / (time.perf_counter() - started), flush=True)
 
 
 def pong(rounds: int, seconds: float, kind: str) -> None:
-    """Steps per second of two workers in both modes, and of two bare loops."""
+    """Steps per second of two workers in both modes and with both networks, and of two bare loops."""
     config, per_worker = "configs/atari/ppo_pong.yaml", 4
-    for mode in ("sync", "async"):
+    networks = {"eight pixels": "glance:Glance", "Nature's network": "cnn"}
+    for (network, backbone), mode in product(networks.items(), ("sync", "async")):
         found = []
         with ExitStack() as more:
             workers = {"kind": kind, "num": NUM_WORKERS, "envs_per_worker": per_worker, "mode": mode}
-            pool, learner = pool_of(replace_workers(load(config, ["--device", "cpu"]), workers), more)
+            experiment = load(config, ["--device", "cpu", "--backbone.kind", backbone])
+            pool, learner = pool_of(replace_workers(experiment, workers), more)
             for _ in range(rounds):
                 pool.restart(1)  # asynchronous workers rest while the bare loops run
                 bare = bare_loops(config, per_worker, seconds)
@@ -94,8 +98,9 @@ def pong(rounds: int, seconds: float, kind: str) -> None:
         bare, ours, with_acting = (statistics.median(column) for column in zip(*found, strict=True))
         share = statistics.median(ours / bare for bare, ours, _ in found)
         print(
-            f"pong      bare loops {bare:,.0f} steps/s, {kind} workers ({mode}) {ours:,.0f} without acting, "
-            f"{with_acting:,.0f} with it: {share:.2f} of bare; to reach: 0.90"
+            f"pong      bare loops {bare:,.0f} steps/s, {kind} workers ({mode}, {network}) {ours:,.0f} without acting, "
+            f"{with_acting:,.0f} with it: {share:.2f} of bare; to reach: 0.90",
+            flush=True,
         )
 
 

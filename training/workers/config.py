@@ -92,8 +92,14 @@ class WorkersConfig:
         return env
 
     def envs_of_one(self, env: EnvConfig) -> EnvConfig:
-        """What one worker plays of the environments of the whole run."""
-        return replace(env, num_envs=env.num_envs // self.num)
+        """What one worker plays of the environments of the whole run.
+
+        Workers side by side step Atari games with the processors that each has, instead of all that there are.
+        """
+        atari = env.atari
+        if atari is not None and not atari.num_threads and self.kind != "local":
+            atari = replace(atari, num_threads=max(1, int(self.cpus_per_worker)))
+        return replace(env, num_envs=env.num_envs // self.num, atari=atari)
 
 
 __all__ = ["WorkersConfig"]

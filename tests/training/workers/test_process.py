@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from triathlon.envs.atari import AtariConfig
+from triathlon.envs.make import EnvConfig
 from triathlon.networks.errors import SettingError
 from triathlon.training import checkpoint
 from triathlon.training.config import from_mapping
 from triathlon.training.errors import RunError
 from triathlon.training.runner import train
+from triathlon.training.workers.config import WorkersConfig
 
 LOCAL, PROCESS = {"kind": "local", "num": 2}, {"kind": "process", "num": 2}
 
@@ -128,3 +131,24 @@ def test_envs_per_worker_counts_where_it_is_given(experiment) -> None:
     assert experiment(workers=LOCAL).env.num_envs == 4
     assert experiment(workers=LOCAL | {"envs_per_worker": 3}).env.num_envs == 6
     assert from_mapping({"env": {"id": "CartPole-v1"}, "agent": "ppo", "total_steps": 1}).workers.num == 0
+
+
+@pytest.mark.parametrize(
+    ("workers", "configured", "expected"),
+    [
+        ({"kind": "local", "num": 2}, 0, 0),  # one after another: each may have all processors
+        ({"kind": "process", "num": 2}, 0, 1),
+        ({"kind": "ray", "num": 2}, 0, 1),
+        ({"kind": "ray", "num": 2, "cpus_per_worker": 3.0}, 0, 3),
+        ({"kind": "ray", "num": 2, "cpus_per_worker": 0.5}, 0, 1),
+        ({"kind": "process", "num": 2}, 5, 5),
+    ],
+)
+def test_workers_side_by_side_do_not_fight_for_processors(
+    workers: dict[str, object], configured: int, expected: int
+) -> None:
+    atari = AtariConfig(num_threads=configured)
+    env = WorkersConfig(**workers).envs_of_one(EnvConfig(id="ALE/Pong-v5", num_envs=8, atari=atari))  # type: ignore[arg-type]
+    assert env.num_envs == 4
+    assert env.atari is not None
+    assert env.atari.num_threads == expected
