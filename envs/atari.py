@@ -70,7 +70,7 @@ class AtariConfig:
     frame_stack: Annotated[int, Gt(0), "last pictures that the agent sees"] = 4
     screen_size: Annotated[int, Gt(0), "height and width of a picture, in pixels"] = 84
     grayscale: Annotated[bool, "grey pictures instead of red, green and blue"] = True
-    num_threads: Annotated[int, Ge(0), "threads that step the games; 0: as many as there are cores, in workers one each"] = 0
+    num_threads: Annotated[int, Ge(0), "threads that step the games; 0: one for each core; in workers, one each"] = 0
 
     def __post_init__(self) -> None:
         preset = PRESETS[self.preset or "nature"]
