@@ -32,7 +32,12 @@ LEARNING_DQN = {
     "final_epsilon": 0.04,
 }
 AGENTS = {"ppo": PPO, "dqn": DQN, "learning ppo": LEARNING_PPO, "learning dqn": LEARNING_DQN}
-BACKBONES = {"mlp": MLP, "lstm": LSTM, "wide": {"kind": "mlp", "hidden_sizes": [64]}}
+BACKBONES = {
+    "mlp": MLP,
+    "lstm": LSTM,
+    "wide": {"kind": "mlp", "hidden_sizes": [64]},
+    "cnn": {"kind": "cnn", "features": 16},
+}
 QUIET = {
     "evaluation": {"final_episodes": 0, "video": False},
     "logging": {"tensorboard": False, "period": 200},

@@ -33,6 +33,21 @@ def test_processes_give_what_local_workers_give(
     assert learned(tmp_path / "local").equal(learned(tmp_path / "process"))
 
 
+PONG = {"id": "ALE/Pong-v5", "num_envs": 4, "atari": {"screen_size": 42}}
+
+
+@pytest.mark.parametrize("agent", ["ppo", "dqn"])
+def test_stacked_pictures_are_learned_from_as_local_workers_send_them(
+    tmp_path: Path, experiment, learned, workers_of_mine, agent: str
+) -> None:
+    pytest.importorskip("ale_py")
+    for name, workers, seed in (("local", LOCAL, 1), ("process", PROCESS, 1), ("other", PROCESS, 2)):
+        result = train(experiment(agent, "cnn", workers, 300, env=PONG, seed=seed), tmp_path / name)
+        assert result.num_steps >= 300
+    assert learned(tmp_path / "local").equal(learned(tmp_path / "process"))
+    assert not learned(tmp_path / "local").equal(learned(tmp_path / "other"))
+
+
 def test_workers_play_different_episodes(tmp_path: Path, experiment, curve) -> None:
     """Two workers with one environment each: were their seeds the same, episodes would come in pairs of equals."""
     env = {"id": "CartPole-v1", "num_envs": 2}
