@@ -12,10 +12,11 @@ from typing import Any
 from triathlon.training.errors import RunError
 
 # What Ray reads when it is imported or started.
-QUIET = {
+ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_raylet_start_wait_time_s": "180",  # Ray's own patience is too short for a slow or busy machine
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_worker_niceness": "0",  # Ray's own is 15, at which whatever else runs here takes the processors of workers
     "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed",  # a paragraph of guesses; the pool says what it knows
 }
 ATTEMPTS = 4  # Ray gives up on parts of a node that take more than 15 or 30 seconds to start, as on a busy machine
@@ -24,7 +25,7 @@ PATIENCE = 10.0  # seconds until somebody must have opened the door
 
 def prepare(more: Mapping[str, str] | None = None) -> None:
     """Set what Ray reads from the environment, to be called before it is imported; what is set already stays."""
-    for name, value in (QUIET | dict(more or {})).items():
+    for name, value in (ENVIRONMENT | dict(more or {})).items():
         os.environ.setdefault(name, value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ def test_who_started_a_cluster_ends_it_and_who_joined_it_does_not(
     with cluster(tmp_path, [{"CPU": 1.0}]):
         RayTransport(ONE, 1).close()  # workers of a trial, in the process that is connected
         assert ray.is_initialized() and ray.cluster_resources()["CPU"] >= 1
+        assert ray.get(ray.remote(lambda: os.nice(0)).remote()) == os.nice(0)  # who plays is not served last
     assert not ray.is_initialized() and not (tmp_path / ".ray").is_symlink()
     gone = psutil.wait_procs([p for p in psutil.Process().children(recursive=True) if p.pid not in before], timeout=10)
     assert not gone[1]
