@@ -215,8 +215,9 @@ class Fit:
         task = self.task
         found = self._measure("validation", task.splits.validation)
         value = found.metrics[task.metric]
-        if not np.isfinite(value):
-            raise RunError(f"{task.metric} is {value} at step {self.num_steps}; try a smaller fit.learning_rate")
+        for name in ("loss", task.metric):  # also the loss: the accuracy of logits that are NaN is a number like others
+            if not np.isfinite(measure := found.metrics.get(name, 0.0)):
+                raise RunError(f"{name} is {measure} at step {self.num_steps}; try a smaller fit.learning_rate")
         score = value if task.higher_is_better else -value
         self.num_bad = 0 if score > self.best_score else self.num_bad + 1
         if score >= self.best_score:  # of equals the later one, which has learned longer
@@ -288,7 +289,8 @@ class Fit:
         restore_optimizer(self.optimizer, last["optimizer"], path)
         self.num_steps, self.seconds = last["num_steps"], last["seconds"]
         self.best_score, self.num_bad = last["best_score"], last["num_bad"]
-        if last["state"] is not None:
+        # With another fit.batch_size there are other columns, of which the memory knows nothing.
+        if last["state"] is not None and all(len(s) == len(self._batches_of(0)[0]) for s in last["state"]):
             self._state = tuple(s.to(self.device) for s in last["state"])
         loss, grad_norm, self._num_logged = last["logged"]
         self._loss.copy_(loss)

@@ -84,7 +84,8 @@ def read_table(path: Path, first: str, second: str) -> list[dict[str, str]]:
     """
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        # Excel begins what it saves as UTF-8 with a mark, which is no part of the first column's name.
+        with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, delimiter="\t" if path.suffix in (".tsv", ".tab") else ",", strict=True)
             columns, rows = list(reader.fieldnames or []), list(reader)
     except (csv.Error, UnicodeDecodeError, OSError) as error:

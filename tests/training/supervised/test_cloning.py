@@ -144,6 +144,9 @@ def test_a_clone_is_asked_about_another_recording(tmp_path: Path) -> None:
         assert "accuracy 1.0" in right and "accuracy 0.0" in said
         with pytest.raises(RunError, match="is a recording of Box"):
             list(task.predict(network, [Path(other)], torch.device("cpu")))
+        more = written(tmp_path / "more", obs, np.arange(400) % 4, spaces.Discrete(4))
+        with pytest.raises(RunError, match=r"is a recording of actions Discrete\(4\), not of Discrete\(2\)"):
+            list(task.predict(network, [Path(more)], torch.device("cpu")))
 
 
 def test_another_environment_than_the_recordings_is_refused(tmp_path: Path) -> None:

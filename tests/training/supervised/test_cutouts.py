@@ -12,6 +12,7 @@ from PIL import Image
 
 from triathlon.training.errors import RunError
 from triathlon.training.supervised.pictures.cutout_sources import EMOJI_CLASSES, emoji_folder, read_cutouts, read_photos
+from triathlon.training.supervised.pictures.cutout_task import read_whole
 from triathlon.training.supervised.pictures.cutouts import LIGHT, SMALLEST_SHARE, Composer, Scene, Scenes
 
 
@@ -194,6 +195,22 @@ def test_what_is_wrong_with_photos_is_said(drawn: Path, tmp_path: Path) -> None:
         Image.new("RGB", (90, 20)).save(tmp_path / f"{i}.png")
     with pytest.raises(RunError, match=r"\.png is smaller than 32 x 32 pixels"):
         read_photos(str(tmp_path))
+
+
+def test_a_photo_stands_upright_in_its_own_size_and_what_is_too_large_is_refused(tmp_path: Path) -> None:
+    for i in range(3):
+        exif = Image.Exif()
+        exif[0x0112] = 6  # to be turned by 90 degrees
+        Image.new("RGB", (90, 40)).save(tmp_path / f"{i}.jpg", exif=exif)
+    photos = read_photos(str(tmp_path))
+    assert [part[0].shape for part in (photos.train, photos.validation, photos.test)] == [(90, 40, 3)] * 3
+    assert read_whole(tmp_path / "0.jpg").shape == (90, 40, 3)
+    (tmp_path / "objects" / "huge").mkdir(parents=True)
+    Image.new("1", (14_000, 14_000)).save(tmp_path / "objects" / "huge" / "1.png")
+    with pytest.raises(RunError, match=r"1\.png cannot be read as a picture: Image size"):
+        read_cutouts(str(tmp_path / "objects"))
+    with pytest.raises(RunError, match=r"1\.png cannot be read as a picture: Image size"):
+        read_whole(tmp_path / "objects" / "huge" / "1.png")
 
 
 @pytest.mark.external

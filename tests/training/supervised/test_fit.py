@@ -178,6 +178,14 @@ def test_a_loss_that_explodes_is_said(tmp_path: Path) -> None:
         fit(run, tmp_path)
 
 
+def test_a_loss_that_is_no_number_is_said_by_the_evaluation_too(tmp_path: Path) -> None:
+    settings = {"learning_rate": 1e30, "warmup_steps": 0, "max_grad_norm": None, "weight_decay": 0, "num_epochs": 9}
+    logging = {"period": 10_000, "tensorboard": False, "csv": False}  # nothing is logged between evaluations
+    run = experiment(DIGITS, MLP | {"activation": "relu"}, settings, logging=logging)
+    with pytest.raises(RunError, match=r"^loss is (nan|inf) at step \d+; try a smaller fit\.learning_rate"):
+        fit(run, tmp_path)
+
+
 def test_a_checkpoint_of_another_network_or_task_is_refused(tmp_path: Path) -> None:
     fit(experiment(XOR, MLP, {"num_epochs": 1}), tmp_path)
     with pytest.raises(RunError, match="does not fit the settings of task and backbone"):
@@ -205,6 +213,34 @@ def test_settings_of_the_optimiser_can_change_when_a_run_goes_on(tmp_path: Path)
         assert torch.equal(started.optimizer.state[before]["exp_avg"], resumed.optimizer.state[after]["exp_avg"])
     resumed._step()
     resumed.close()
+
+
+MEMORIES: dict[str, dict[str, Any]] = {
+    "gru": {"kind": "gru", "hidden_size": 8, "encoder": {"kind": "tokens", "embedding_size": 4}},
+    "lstm": {"kind": "lstm", "hidden_size": 8, "encoder": {"kind": "tokens", "embedding_size": 4}},
+    "transformer": {"kind": "transformer", "width": 8, "num_layers": 1, "memory_length": 8},
+}
+
+
+@pytest.mark.parametrize("name", MEMORIES)
+def test_a_run_with_a_memory_goes_on_with_batches_of_another_size(name: str, tmp_path: Path) -> None:
+    """What is remembered of columns that are read side by side is dropped where there are more or fewer of them."""
+    (tmp_path / "book.txt").write_text("a cat is fine.\n" * 100)
+    task = {"kind": "text_generation", "source": str(tmp_path / "book.txt"), "num_rows": 16}
+    started = Fit(experiment(task, MEMORIES[name], {"batch_size": 4}), tmp_path / "run")
+    started._step()
+    started._save("last")
+    started.close()
+    same = Fit(experiment(task, MEMORIES[name], {"batch_size": 4}), tmp_path / "run", resume=True)
+    same.close()
+    assert started._state is not None and same._state is not None
+    assert all(torch.equal(before, after) for before, after in zip(started._state, same._state, strict=True))
+    resumed = Fit(experiment(task, MEMORIES[name], {"batch_size": 3}), tmp_path / "run", resume=True)
+    assert resumed._state is None
+    resumed._step()
+    resumed.close()
+    assert resumed._state is not None
+    assert {len(memory) for memory in resumed._state} == {3} and resumed.num_steps == 2
 
 
 @pytest.mark.parametrize("frozen", [False, True])

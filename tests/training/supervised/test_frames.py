@@ -14,10 +14,12 @@ from triathlon.envs.make import EnvConfig, make_envs
 from triathlon.training.errors import RunError
 from triathlon.training.supervised.config import from_mapping
 from triathlon.training.supervised.fit import fit
+from triathlon.training.supervised.network import make_network
 from triathlon.training.supervised.played import space_json
 from triathlon.training.supervised.played.frame_prediction import FramePrediction, FramePredictionConfig
 from triathlon.training.supervised.played.recorder import record
 from triathlon.training.supervised.played.recording import Recording
+from triathlon.training.supervised.registry import make_task
 
 QUIET = {"logging": {"tensorboard": False, "csv": False}, "num_threads": 1, "device": "cpu"}
 CNN = {"kind": "cnn", "features": 32, "channels": [8], "kernel_sizes": [3], "strides": [1]}
@@ -83,6 +85,23 @@ def test_the_action_says_what_comes(start: int, tmp_path: Path) -> None:
     assert found["squared_error_of_copying"] > 0.2  # the screens before are black
     assert found["squared_error_of_mean"] == pytest.approx(0.1025, abs=0.02)  # of 0, 100 and 200 of 255, equally often
     assert found["squared_error"] < 0.01
+
+
+@pytest.mark.parametrize("target", ["next", "same"])
+def test_a_recording_of_other_actions_is_refused_where_they_count(target: str, tmp_path: Path) -> None:
+    screens(tmp_path, 0)
+    box = spaces.Box(0, 255, (8, 8), np.uint8)
+    facts = {name: space_json.to_json(s) for name, s in (("observation_space", box), ("action_space", SIDES))}
+    experiment = from_mapping({**QUIET, "task": {"kind": "frame_prediction", "target": target}, "backbone": "mlp"})
+    task = make_task(experiment.task, facts)
+    network = make_network(experiment, task, torch.device("cpu"))
+    with torch.no_grad():
+        if target == "same":
+            (said,) = task.predict(network, [tmp_path / "data"], torch.device("cpu"))
+            assert "squared_error" in said
+        else:
+            with pytest.raises(RunError, match=r"is a recording of actions Discrete\(3\), not of Discrete\(2\)"):
+                list(task.predict(network, [tmp_path / "data"], torch.device("cpu")))
 
 
 def test_pixels_of_any_layout_are_channels_first_from_0_to_1() -> None:

@@ -75,6 +75,13 @@ def test_silence_has_a_floor() -> None:
     assert spectrogram(np.zeros(3, np.float32), HearingConfig()).shape == (1, 40)
 
 
+def test_more_bands_than_frames_tell_apart_are_refused() -> None:
+    with pytest.raises(RunError, match=r"task\.hearing\.num_bands is 128, but frames of 25 ms of 8000 samples"):
+        spectrogram(tone(800, 0.5).astype(np.float32), HearingConfig(num_bands=128))
+    longer = HearingConfig(num_bands=128, frame_shift=40.0)  # what the sentence says to change
+    assert spectrogram(tone(800, 0.4).astype(np.float32), longer).shape == (10, 128)
+
+
 def test_relative_to_its_band_a_microphone_does_not_count() -> None:
     rng = np.random.default_rng(0)
     wave = tones(["low", "high", "mid"], rng).astype(np.float32)

@@ -114,6 +114,41 @@ def test_a_transparent_picture_stands_on_white(tmp_path: Path) -> None:
     assert read_picture(tmp_path / "p.png", (2, 3), is_grey=False).shape == (2, 3, 3)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_sixteen_bits_of_grey_become_eight(suffix: str, tmp_path: Path) -> None:
+    pixels = np.array([[0, 255, 256], [25_700, 32_768, 65_535]], np.uint16)
+    Image.fromarray(pixels).save(tmp_path / f"deep{suffix}")
+    assert read_picture(tmp_path / f"deep{suffix}", (2, 3), is_grey=True).tolist() == [[0, 0, 1], [100, 128, 255]]
+    coloured = read_picture(tmp_path / f"deep{suffix}", (2, 3), is_grey=False)
+    assert coloured[1].tolist() == [[100] * 3, [128] * 3, [255] * 3]
+
+
+def test_a_photo_stands_upright_as_its_camera_says(tmp_path: Path) -> None:
+    lying = Image.fromarray(np.array([[10, 20, 30], [40, 50, 60]], np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by 90 degrees
+    lying.save(tmp_path / "p.png", exif=exif)
+    assert read_picture(tmp_path / "p.png", None, is_grey=True).tolist() == [[40, 10], [50, 20], [60, 30]]
+    lying.save(tmp_path / "damaged.png", exif=b"nothing that says how it stands")
+    assert read_picture(tmp_path / "damaged.png", None, is_grey=True).tolist() == [[10, 20, 30], [40, 50, 60]]
+
+
+def test_a_picture_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    Image.new("1", (14_000, 14_000)).save(tmp_path / "p.png")
+    with pytest.raises(RunError, match=r"p\.png cannot be read as a picture: Image size \(196000000 pixels\) exceeds"):
+        read_picture(tmp_path / "p.png", (8, 8), is_grey=True)
+
+
+def test_a_class_that_is_not_learned_is_not_left_out_in_silence(tmp_path: Path) -> None:
+    for part in ("train", "val", "test"):
+        photographs(tmp_path / part, 3)
+    (tmp_path / "test" / "notes").mkdir()  # without a picture it is no class
+    assert len(read_pictures(str(tmp_path), 8).test[0]) == 6
+    (tmp_path / "val" / "blue").rename(tmp_path / "val" / "green")
+    with pytest.raises(RunError, match=r"val has classes that the training part lacks: green"):
+        read_pictures(str(tmp_path), 8)
+
+
 def test_right_captions_are_green_and_wrong_ones_red() -> None:
     picture = sheet([np.zeros((8, 8), np.uint8)] * 3, 2, [("a", True), ("b", False), ("c", True)])
     assert picture.shape == (2 * (64 + 14 + 2), 2 * (64 + 2), 3)

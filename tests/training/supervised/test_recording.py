@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -168,8 +169,19 @@ def test_parts_share_no_episode() -> None:
 
 
 def test_the_best_episodes_are_those_of_highest_return() -> None:
-    assert best_episodes(counted(), 0.34).obs[:, 0].tolist() == [7, 8, 9, 10, 11]
+    assert best_episodes(counted(), 0.34).obs[:, 0].tolist() == [3, 4, 5, 6]
     assert len(best_episodes(counted(), 1.0)) == 12
+
+
+def test_an_episode_that_the_recording_stopped_in_is_not_taken_for_a_good_one() -> None:
+    """Where each step costs something, what was cut off early has paid least."""
+    found = counted()
+    for reward in (-found.reward, np.where(np.arange(12) < 7, -found.reward, -0.1 * found.reward)):
+        costly = replace(found, reward=reward.astype(np.float32))
+        assert best_episodes(costly, 0.34).obs[:, 0].tolist() == [0, 1, 2]
+        assert best_episodes(costly, 0.67).obs[:, 0].tolist() == [0, 1, 2, 3, 4, 5, 6]
+    truncated = replace(found, terminated=np.zeros(12, bool), truncated=found.terminated)
+    assert best_episodes(truncated, 0.34).obs[:, 0].tolist() == [3, 4, 5, 6]  # a time limit is an end
 
 
 def test_random_play_obeys_masks_and_repeats_itself() -> None:

@@ -136,6 +136,15 @@ def test_a_file_of_ones_own_is_told(suffix: str, tmp_path: Path) -> None:
     assert line.startswith(f"{file}: fast ")
 
 
+GAP = np.zeros((9, 4))
+GAP[7, 2] = np.nan
+
+
+def test_a_gap_after_the_end_of_a_signal_is_none(tmp_path: Path) -> None:
+    np.savez(tmp_path / "mine.npz", x=GAP, y=np.zeros(9, int), length=np.full(9, 2))
+    assert not read_sequences(str(tmp_path / "mine.npz")).train.obs.any()
+
+
 @pytest.mark.parametrize(
     ("arrays", "sentence"),
     [
@@ -143,6 +152,9 @@ def test_a_file_of_ones_own_is_told(suffix: str, tmp_path: Path) -> None:
         ({"x": np.zeros((9, 4)), "y": np.zeros(8, int)}, r"not \[9, 4, 1\] with \[8\]"),
         ({"x": np.zeros((9, 4)), "y": np.full(9, -1)}, "should be whole numbers from 0 to 0"),
         ({"x": np.zeros((9, 4)), "y": np.zeros(9, int), "length": np.full(9, 5)}, "should be from 1 to 4 frames"),
+        ({"x": GAP, "y": np.zeros(9, int)}, r"task\.source: x in .*mine\.npz is nan in frame 2 of signal 7"),
+        ({"x": GAP, "y": np.zeros(9, int), "length": np.full(9, 3)}, "is nan in frame 2 of signal 7"),
+        ({"x": np.full((9, 4), np.inf), "y": np.zeros(9, int)}, "is inf in frame 0 of signal 0"),
         ({"x": np.zeros((2, 4)), "y": np.zeros(2, int)}, "1 signals are too few to be split"),
     ],
 )
@@ -158,6 +170,14 @@ def test_what_is_wrong_with_a_source_a_setting_or_a_signal_is_said(tmp_path: Pat
     (tmp_path / "no.npz").write_bytes(b"no arrays")
     with pytest.raises(RunError, match=r"no\.npz is no \.npz file"):
         read_sequences(str(tmp_path / "no.npz"))
+    np.save(tmp_path / "one.npy", np.zeros((3, 4)))
+    with pytest.raises(RunError, match=r"one\.npy is no \.npz file"):
+        read_sequences(str(tmp_path / "one.npy"))
+    (tmp_path / "empty.npy").write_bytes(b"")
+    with pytest.raises(RunError, match=r"empty\.npy is no \.npz file"):
+        read_sequences(str(tmp_path / "empty.npy"))
+    with pytest.raises(RunError, match=r"empty\.npy cannot be read as frames of numbers"):
+        read_signal(tmp_path / "empty.npy", 1)
     with pytest.raises(SettingError, match="pooling and patch_size are of signals that are read in time"):
         SequenceClassificationConfig(as_rows=False, patch_size=2)
     (tmp_path / "s.txt").write_text("1 2\n3\n")

@@ -283,6 +283,13 @@ def test_a_table_that_is_none_is_said(content: str, sentence: str, tmp_path: Pat
         read_texts(str(tmp_path / "t.csv"))
 
 
+def test_a_table_that_excel_saved_is_read(tmp_path: Path) -> None:
+    rows = "text,label\n" + "\n".join(f"text {k},{k % 2}" for k in range(30))
+    (tmp_path / "t.csv").write_text(rows, encoding="utf-8-sig")
+    data = read_texts(str(tmp_path / "t.csv"))
+    assert len(data.train[0]) + len(data.validation[0]) + len(data.test[0]) == 30
+
+
 def test_a_source_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="did you mean 'rotten_tomatoes'"):
         read_texts("rotten_tomatos")

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from triathlon.networks.errors import nearest
 from triathlon.training.errors import RunError
-from triathlon.training.supervised.pictures.sources import SUFFIXES
+from triathlon.training.supervised.pictures.sources import NO_PICTURE, SUFFIXES, read_picture
 from triathlon.training.supervised.sources import packaged, pick, three_parts
 
 EMOJI = "emoji-datasource-twitter"
@@ -115,7 +115,7 @@ def _read_cutout(path: Path) -> Image.Image:
     try:
         with Image.open(path) as opened:
             picture = opened.convert("RGBA")
-    except (UnidentifiedImageError, OSError, ValueError) as error:
+    except NO_PICTURE as error:
         raise RunError(f"{path} cannot be read as a picture: {error}") from error
     visible = np.asarray(picture)[..., 3] >= 128
     if visible.all() or not visible.any():
@@ -160,11 +160,7 @@ def _packaged(inside: str) -> Path:
 
 
 def _read_photo(path: Path) -> Photo:
-    try:
-        with Image.open(path) as opened:
-            photo = np.array(opened.convert("RGB"))
-    except (UnidentifiedImageError, OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read as a picture: {error}") from error
+    photo = read_picture(path, None, is_grey=False)
     if min(photo.shape[:2]) < SMALLEST_PHOTO:
         raise RunError(f"task.photos: {path} is smaller than {SMALLEST_PHOTO} x {SMALLEST_PHOTO} pixels")
     return photo

@@ -18,7 +18,6 @@ from torch import nn
 from triathlon.networks.backbone import Backbone
 from triathlon.networks.errors import SettingError
 from triathlon.networks.images import MapShape
-from triathlon.training.errors import RunError
 from triathlon.training.supervised.examples import Splits
 from triathlon.training.supervised.pictures.cutout_sources import read_cutouts, read_photos
 from triathlon.training.supervised.pictures.cutouts import Composer, Scene, Scenes
@@ -101,14 +100,7 @@ class CutoutTask(Task):
 
 def read_whole(file: Path) -> Picture:
     """A person's photo in its own size, `[H, W, 3]`; raises RunError where there is none."""
-    try:
-        with Image.open(file) as opened:
-            width, height = opened.size
-    except FileNotFoundError as error:
-        raise RunError(f"there is no file {file}") from error
-    except (OSError, ValueError) as error:
-        raise RunError(f"{file} cannot be read as a picture: {error}") from error
-    return read_picture(file, (height, width), is_grey=False)
+    return read_picture(file, None, is_grey=False)
 
 
 def scaled(picture: Picture, side: int) -> Picture:

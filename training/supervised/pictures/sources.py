@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
-from collections.abc import Iterable
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from triathlon.networks.errors import nearest
 from triathlon.training.errors import RunError
@@ -23,6 +23,7 @@ SOURCES = ("digits", "fashion_mnist")
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 FASHION_CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
+NO_PICTURE = (OSError, ValueError, Image.DecompressionBombError)  # what reading a file raises that is no picture
 
 Pictures = tuple[NDArray[np.uint8], NDArray[np.int64]]  # [N, H, W] grey or [N, H, W, 3], and the class of each [N]
 
@@ -71,27 +72,40 @@ def read_pictures(source: str, size: int | None) -> PictureData:
     return _folder_data(folder, size)
 
 
-def read_picture(path: Path, size: tuple[int, int], is_grey: bool) -> NDArray[np.uint8]:
-    """A file as `[H, W]` or `[H, W, 3]` of `size` (height, width); its transparent parts become white.
+def read_picture(path: Path, size: tuple[int, int] | None, is_grey: bool) -> NDArray[np.uint8]:
+    """A file as `[H, W]` or `[H, W, 3]` of `size` (height, width; None: its own), upright as its EXIF says.
+
+    Its transparent parts become white.
 
     Raises:
         RunError: there is no such file or it is no picture.
     """
     try:
         with Image.open(path) as opened:
-            picture: Image.Image = opened
+            picture = _upright(opened)
+            # 16 bits of grey, of which Pillow's own conversion makes white from 255 on; older ones call a PNG's just I.
+            if picture.mode.startswith("I;16") or (opened.format, picture.mode) == ("PNG", "I"):
+                picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
             if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
                 picture = picture.convert("RGBA")
                 white = Image.new("RGBA", picture.size, "white")
                 picture = Image.alpha_composite(white, picture)
             picture = picture.convert("L" if is_grey else "RGB")
-            if picture.size != size[::-1]:
+            if size is not None and picture.size != size[::-1]:
                 picture = picture.resize(size[::-1], Image.Resampling.BILINEAR)
             return np.array(picture)
     except FileNotFoundError as error:
         raise RunError(f"there is no file {path}") from error
-    except (UnidentifiedImageError, OSError, ValueError) as error:
+    except NO_PICTURE as error:
         raise RunError(f"{path} cannot be read as a picture: {error}") from error
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Turned as its EXIF says; as it is where that is damaged, as other programs show it."""
+    try:
+        return ImageOps.exif_transpose(picture)
+    except (SyntaxError, struct.error, KeyError, TypeError, ValueError):
+        return picture
 
 
 def _digits() -> PictureData:
@@ -138,11 +152,15 @@ def _folder_data(folder: Path, size: int) -> PictureData:
         classes = class_names(folder)
         return _split(classes, _read_classes(folder, classes, size), None)
     classes = class_names(folder / "train")
-    pictures = {
-        part: _read_classes(folder / part, classes, size)
-        for part in ("train", "val", "valid", "validation", "test")
-        if (folder / part).is_dir()
-    }
+    parts = [part for part in ("train", "val", "valid", "validation", "test") if (folder / part).is_dir()]
+    for part in parts:
+        found = {path.name for path in (folder / part).iterdir() if not path.name.startswith(".") and _files(path)}
+        unknown = sorted(found - set(classes))
+        if unknown:
+            raise RunError(
+                f"task.source: {folder / part} has classes that the training part lacks: {', '.join(unknown)}"
+            )
+    pictures = {part: _read_classes(folder / part, classes, size) for part in parts}
     validation = next((pictures[part] for part in ("val", "valid", "validation") if part in pictures), None)
     return _split(classes, pictures["train"], pictures.get("test"), validation)
 
@@ -157,7 +175,7 @@ def _read_classes(folder: Path, classes: list[str], size: int) -> Pictures:
     return pictures, np.array([k for _, k in files], np.int64)
 
 
-def _files(folder: Path) -> Iterable[Path]:
+def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
 
 
@@ -178,4 +196,4 @@ def _split(
     )
 
 
-__all__ = ["PictureData", "Pictures", "read_picture", "read_pictures"]
+__all__ = ["NO_PICTURE", "SUFFIXES", "PictureData", "Pictures", "read_picture", "read_pictures"]

@@ -117,11 +117,14 @@ class BehaviourCloning(RecordedTask):
 
 
 def best_episodes(recording: Recording, share: float) -> Recording:
-    """The episodes of highest return; those without an end count as they are (Chen et al. 2021, §5.1: "%BC")."""
+    """The episodes of highest return (Chen et al. 2021, §5.1: "%BC").
+
+    Those that the recording stopped in come last: what they would have earned is not known.
+    """
     if share == 1.0:
         return recording
-    episodes = recording.episodes()
-    order = sorted(episodes, key=lambda rows: -float(recording.reward[rows].sum()))
+    episodes, over = recording.episodes(), recording.terminated | recording.truncated
+    order = sorted(episodes, key=lambda rows: (not over[rows].any(), -float(recording.reward[rows].sum())))
     chosen = order[: max(1, round(share * len(episodes)))]
     return recording.part(np.concatenate([np.arange(rows.start, rows.stop) for rows in chosen]))
 

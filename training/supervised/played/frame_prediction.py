@@ -81,12 +81,14 @@ class FramePrediction(RecordedTask):
         super().__init__(config, facts)
         self.space = _picture_space(self.space)
 
+    @property
+    def reads_actions(self) -> bool:
+        return self.config.target == "next"
+
     def make_head(self, in_features: int) -> FrameHead:
         channels, height, width, _ = image_layout(self.space.shape)
         # Actions are counted from 0 here, whatever the space's start.
-        space = (
-            space_json.from_json(self.facts["action_space"] | self._start()) if self.config.target == "next" else None
-        )
+        space = space_json.from_json(self.facts["action_space"] | self._start()) if self.reads_actions else None
         picture = channels, height, width
         return FrameHead(in_features, space, self.config.hidden_size, picture, self.config.decoder_channels)
 

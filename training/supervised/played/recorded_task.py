@@ -40,6 +40,11 @@ class RecordedTask(Task):
     config: RecordedTaskConfig
     action_space: Space[Any]
 
+    @property
+    def reads_actions(self) -> bool:
+        """Whether what is learned depends on what was done."""
+        return True
+
     def __init__(self, config: RecordedTaskConfig, facts: dict[str, Any] | None = None) -> None:
         self.config, self.data = config, None
         if facts is None:
@@ -75,12 +80,14 @@ class RecordedTask(Task):
         """A person's own recordings, and how good the network is at each.
 
         Raises:
-            RunError: a recording is damaged, or of other observations.
+            RunError: a recording is damaged, or of other observations or actions.
         """
         for file in files:
             recording = read_recording(str(file))
             if space_json.to_json(recording.observation_space) != self.facts["observation_space"]:
                 raise RunError(f"{file} is a recording of {recording.observation_space}, not of {self.space}")
+            if self.reads_actions and space_json.to_json(recording.action_space) != self.facts["action_space"]:
+                raise RunError(f"{file} is a recording of actions {recording.action_space}, not of {self.action_space}")
             yield file, self.evaluate(network, RecordedRows(recording, self.config.num_rows), PREDICT_BATCH, device)
 
 

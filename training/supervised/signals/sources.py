@@ -67,7 +67,7 @@ def read_signal(path: Path, num_channels: int) -> NDArray[np.float32]:
             signal = np.array([line.split() for line in text.splitlines() if line.strip()], np.float32)
     except FileNotFoundError as error:
         raise RunError(f"there is no file {path}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:  # EOFError: an empty .npy
         raise RunError(f"{path} cannot be read as frames of numbers: {error}") from error
     if num_channels == 1:
         signal = signal.reshape(-1, 1)
@@ -129,7 +129,8 @@ def _arrays(path: Path) -> SequenceData:
         signals = np.asarray(arrays["x"], np.float32)
         target = arrays["y"].astype(np.int64)
         length = arrays["length"].astype(np.int64) if "length" in arrays else None
-    except (OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+    # EOFError: an empty file; TypeError: an .npy file, which holds one array without a name.
+    except (OSError, EOFError, ValueError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         raise RunError(f"task.source: {path} is no .npz file with arrays x and y: {error}") from error
     signals = signals[..., None] if signals.ndim == 2 else signals
     if signals.ndim != 3 or target.shape != signals.shape[:1] or (length is not None and length.shape != target.shape):
@@ -144,6 +145,12 @@ def _arrays(path: Path) -> SequenceData:
         if length.min() < 1 or length.max() > signals.shape[1]:
             raise RunError(f"task.source: length in {path} should be from 1 to {signals.shape[1]} frames")
         signals = np.where(_is_signal(length, signals.shape[1])[..., None], signals, np.float32(0))
+    if not np.isfinite(signals).all():
+        signal, frame, channel = np.argwhere(~np.isfinite(signals))[0]
+        raise RunError(
+            f"task.source: x in {path} is {signals[signal, frame, channel]} in frame {frame} of signal {signal}, "
+            "where every value should be a finite number; fill the gap or leave the signal out"
+        )
     return split(names, Examples(signals, target, length), None)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 
+from triathlon.training.errors import RunError
 from triathlon.training.supervised.sounds.sound_files import Wave
 
 # Quieter than this below the loudest is silence: a synthesiser's is perfect, a room's is not.
@@ -43,6 +44,9 @@ def spectrogram(wave: Wave, config: HearingConfig) -> Spectrogram:
     """Strength in bel (tenfold power is 1) of the bands of each frame, 0 on average: log-mel features.
 
     Frames and filters are Kaldi's (kaldi-native-fbank): 25 ms frames, pre-emphasis, triangles evenly spaced in mel.
+
+    Raises:
+        RunError: there are more bands than the frames can tell apart.
     """
     from kaldi_native_fbank import FbankOptions, OnlineFbank
 
@@ -54,7 +58,14 @@ def spectrogram(wave: Wave, config: HearingConfig) -> Spectrogram:
     options.frame_opts.snip_edges = False  # as many frames as shifts fit into the recording
     options.mel_opts.num_bins = config.num_bands
     options.use_log_fbank = False
-    bank = OnlineFbank(options)
+    try:
+        bank = OnlineFbank(options)
+    except ValueError as error:  # a band would lie between two frequencies of the frames' spectrum
+        raise RunError(
+            f"task.hearing.num_bands is {config.num_bands}, but frames of {2.5 * config.frame_shift:g} ms of "
+            f"{config.sample_rate} samples per second cannot tell so many bands apart; make it less, or "
+            "task.hearing.frame_shift more"
+        ) from error
     bank.accept_waveform(config.sample_rate, wave)
     bank.input_finished()
     frames = [bank.get_frame(i) for i in range(bank.num_frames_ready)]
