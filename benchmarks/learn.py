@@ -129,9 +129,7 @@ def goals() -> list[Goal]:
         Goal("workers-cartpole-ppo-async", "cartpole_ppo", (*WORKERS, "--workers.mode", "async"), at_least=490),
         Goal("workers-cartpole-dqn", "cartpole_dqn", (*WORKERS, "--workers.envs-per-worker", "1"), at_least=490),
         Goal("workers-novelocity-ppo-lstm", "cartpole_novelocity_ppo", WORKERS, at_least=450),
-        Goal(
-            "workers-novelocity-dqn-lstm", "cartpole_novelocity_dqn", (*WORKERS, "--workers.rows", "16"), at_least=450
-        ),
+        Goal("workers-novelocity-dqn-lstm", "cartpole_novelocity_dqn", WORKERS, at_least=450),
     ]
     return rows
 

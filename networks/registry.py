@@ -124,8 +124,9 @@ def _import(path: str) -> tuple[type[Backbone], type[BackboneConfig]]:
         raise SettingError(f"backbone '{path}': no module '{module_name}' here ({os.getcwd()}) or installed") from error
     backbone = getattr(module, name, None)
     if not (isinstance(backbone, type) and issubclass(backbone, Backbone)):
-        found = "no such name" if backbone is None else "something that is not a Backbone subclass"
-        raise SettingError(f"backbone '{path}': {module_name} has {found}{nearest(name, vars(module))}")
+        if backbone is None:
+            raise SettingError(f"backbone '{path}': {module_name} has no such name{nearest(name, vars(module))}")
+        raise SettingError(f"backbone '{path}': {name} is not a Backbone subclass ({Backbone.__module__})")
     config = getattr(backbone, "Config", None)
     if not (isinstance(config, type) and issubclass(config, BackboneConfig) and is_dataclass(config)):
         raise SettingError(f"backbone '{path}': give {name} a `Config` dataclass derived from BackboneConfig")

@@ -7,6 +7,7 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from triathlon.scripts.main import INTERRUPTED, guarded
@@ -41,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(parser.format_help())
         print(help_text(experiment))
         return 0
+    if earlier:
+        earlier.refuse_change(config.load(earlier.path / "config.yaml"), experiment)
     return _fit(experiment, earlier, command)
 
 
@@ -71,7 +74,7 @@ def _fit(experiment: SupervisedExperiment, earlier: RunFolder | None, command: S
         if run.taken is not None:
             print(run.taken, flush=True)
 
-    with folder.discarded_if_empty():
+    with nullcontext() if earlier else folder.discarded_if_empty():
         result = fit(experiment, folder.path, resume=earlier is not None, on_start=begin)
     resume = shlex.join(["triathlon", "supervised", "--resume", str(folder.path)])
     early = ", stopped early: nothing got better" if result.stopped_early else ""

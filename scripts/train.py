@@ -7,6 +7,7 @@ import dataclasses
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(parser.format_help())
         print(config.help_text(experiment))
         return 0
+    if earlier:
+        earlier.refuse_change(earlier.experiment(), experiment)
     if options.seeds < 1 or (earlier and options.seeds > 1):
         raise RunError(f"--seeds is {options.seeds} but should be at least 1, and 1 with --resume")
     if options.seeds > 1:
@@ -92,7 +95,7 @@ def _train(
         discard_unbegun(experiment)
     folder = earlier or create(experiment, command)
     print(f"Training in {folder.path}", flush=True)
-    with folder.discarded_if_empty():
+    with nullcontext() if earlier else folder.discarded_if_empty():
         if earlier:  # its settings are written down only once they have been found to fit its checkpoint
             write = partial(earlier.write_experiment, experiment, command)
             result = train(experiment, folder.path, resume=True, on_start=write)

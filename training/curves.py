@@ -35,13 +35,22 @@ def read_curve(folder: Path, tag: str, axis: Axis = "steps", label: str | None =
     Values written between two rows of metrics (evaluations) have the time of the row before.
 
     Raises:
-        RunError: the run wrote no such file, or nothing under that tag.
+        RunError: the run wrote no such file, a damaged one, or nothing under that tag.
     """
     path = folder / "progress.csv"
     if not path.is_file():
         raise RunError(f"{path} is not there: a run writes it while it trains, unless logging.csv is false")
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        return _curve(rows, folder, tag, axis, label)
+    except RunError:
+        raise
+    except (ValueError, csv.Error) as error:  # no text, or no numbers
+        raise RunError(f"{path} is damaged: {str(error)[:100]!r}") from error
+
+
+def _curve(rows: Sequence[dict[str, str]], folder: Path, tag: str, axis: Axis, label: str | None) -> Curve:
     tags = [name for name in (rows[0] if rows else ()) if name not in COLUMNS.values()]
     if tag not in tags:
         known = nearest(tag, tags) or f"; it wrote {', '.join(tags)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,5 +50,6 @@ def save_figure(figure: Figure, out: Path) -> None:
         figure.savefig(beside, dpi=120)
         beside.replace(out)
     except (ValueError, OSError) as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a folder that cannot be written to has nothing to remove
+            beside.unlink()
         raise RunError(f"{out} cannot be written: {error}") from error

@@ -80,9 +80,18 @@ class RunFolder:
         rows = any(len(table.read_text(encoding="utf-8").splitlines()) > lines for table, lines in tables)
         return not rows and not any(self.path.glob("checkpoints/*.safetensors"))
 
+    def refuse_change(self, before: Named, now: Named) -> None:
+        """Raises RunError if a run that goes on was given what it can only begin with."""
+        for key in ("seed", "name", "root"):
+            if (new := getattr(now, key)) != (old := getattr(before, key)):
+                raise RunError(f"{key} is {new!r}, but {self.path} goes on with the {key} that it began with, {old!r}")
+
     @contextmanager
     def discarded_if_empty(self) -> Iterator[None]:
-        """Inside, an error before anything was learnt leaves no folder behind."""
+        """Inside, an error before anything was learnt leaves no folder behind: for whoever has just made it.
+
+        A run that goes on may be one that another process trains, or have lost its checkpoint and nothing else.
+        """
         try:
             yield
         except BaseException:

@@ -52,7 +52,8 @@ def build(cls: type[T], mapping: Any, kinds: Kinds, path: str = "") -> T:
         if key not in fields:
             if isinstance(mapping, Switched) and key not in mapping.given:
                 continue
-            raise RunError(_unknown(str(key), list(fields), path, mapping.get("kind")))
+            below = _one_below(str(key), mapping, hints, kinds, path)
+            raise RunError(_unknown(str(key), list(fields), path, mapping.get("kind"), below))
         values[key] = _convert(hints[key], value, kinds, _join(path, key))
     for name, field in fields.items():
         if name not in values and field.default is field.default_factory is dataclasses.MISSING:
@@ -156,7 +157,10 @@ def _leaf(hint: Any, value: Any, path: str) -> Any:
 
 
 def _allowed(message: str) -> str:
-    return message.removeprefix("Input should be ").replace("a valid ", "a ").replace("a integer", "an integer")
+    if message.startswith("String should have at least 1 "):
+        return "a word that is not empty"
+    message = message.removeprefix("Input should be ").replace("a valid array", "a list")
+    return message.replace("a valid ", "a ").replace("a integer", "an integer")
 
 
 def _literals(hint: Any) -> list[Any]:
@@ -165,10 +169,25 @@ def _literals(hint: Any) -> list[Any]:
     return [value for arg in get_args(hint) for value in _literals(arg)]
 
 
-def _unknown(key: str, allowed: list[str], path: str, kind: Any) -> str:
+def _one_below(key: str, mapping: dict[str, Any], hints: dict[str, Any], kinds: Kinds, path: str) -> str | None:
+    """Where a setting of just this name is, one level below: who leaves out `env.` is not told of another one."""
+    for name, hint in hints.items():
+        cls = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+        if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
+            continue
+        part = mapping.get(name, {})
+        part = {"kind": part} if isinstance(part, str) else part
+        if cls in kinds and isinstance(part, dict):
+            cls = _chosen(cls, part, kinds, _join(path, name))
+        if any(f.name == key and f.init for f in dataclasses.fields(cls)):
+            return _join(_join(path, name), key)
+    return None
+
+
+def _unknown(key: str, allowed: list[str], path: str, kind: Any, below: str | None) -> str:
     of_kind = f" of kind '{kind}'" if isinstance(kind, str) else ""
     where = f"{path}{of_kind}" if path else "the configuration"
-    hint = nearest(key, allowed) or f": it has {', '.join(allowed)}"
+    hint = f" (did you mean '{below}'?)" if below else nearest(key, allowed) or f": it has {', '.join(allowed)}"
     return f"{_join(path, key)} is not a setting of {where}{hint}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import re
 from pathlib import Path
 
 
@@ -17,5 +18,5 @@ def catalogue(supervised: bool = False) -> str:
     files = {name: path for name, path in shipped().items() if (path.parent.name == "supervised") is supervised}
     width = max(map(len, files), default=0)
     firsts = {name: path.read_text(encoding="utf-8").partition("\n")[0] for name, path in files.items()}
-    sentences = {name: first.removeprefix("#").strip().partition(". ")[0].rstrip(".") for name, first in firsts.items()}
-    return "\n".join(f"  {name:<{width}}  {sentence}" for name, sentence in sentences.items())
+    sentences = {name: re.split(r"(?<!et al)\. ", line.removeprefix("#").strip())[0] for name, line in firsts.items()}
+    return "\n".join(f"  {name:<{width}}  {sentence.rstrip('.')}" for name, sentence in sentences.items())

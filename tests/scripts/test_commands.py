@@ -204,6 +204,43 @@ def test_what_is_wrong_is_said_in_a_sentence_and_leaves_nothing(
     assert os.listdir(here) == ["tiny.yaml"]
 
 
+def test_a_run_that_cannot_go_on_keeps_what_it_has(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another process may be training in it, or only its checkpoint is lost."""
+    shutil.rmtree(run / "checkpoints")
+    for table in ("monitor.csv", "progress.csv"):
+        (run / table).unlink()
+    before = sorted(path.name for path in run.iterdir())
+    assert main(["train", "--resume", str(run), "--total-steps", "300"]) == 2
+    assert "there is no checkpoint" in capsys.readouterr().err
+    assert sorted(path.name for path in run.iterdir() if path.name in before) == before
+
+
+@pytest.mark.parametrize(("setting", "value"), [("seed", "7"), ("name", "other"), ("root", "elsewhere")])
+def test_a_run_goes_on_as_what_it_began(
+    run: Path, capsys: pytest.CaptureFixture[str], setting: str, value: str
+) -> None:
+    before = (run / "config.yaml").read_text()
+    assert main(["train", "--resume", str(run), "--total-steps", "300", f"--{setting}", value]) == 2
+    assert f"goes on with the {setting} that it began with" in capsys.readouterr().err
+    assert (run / "config.yaml").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--num_envs", "4"), "num_envs is not a setting of the configuration (did you mean 'env.num_envs'?)"),
+        (("--learning-rate", "1e-3"), "(did you mean 'agent.learning_rate'?)"),
+        (("--name", "''"), "name is '' but should be a word that is not empty"),
+        (("--backbone.hidden_sizes", "64"), "backbone.hidden_sizes is 64 but should be a list"),
+    ],
+)
+def test_what_a_newcomer_writes_is_answered_with_the_right_name(
+    here: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, str], sentence: str
+) -> None:
+    assert main(["train", "tiny.yaml", *arguments]) == 2
+    assert sentence in capsys.readouterr().err
+
+
 def test_a_damaged_checkpoint(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = run / "checkpoints" / "last.safetensors"
     path.write_bytes(path.read_bytes()[:-100])

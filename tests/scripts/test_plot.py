@@ -78,3 +78,10 @@ def test_wrong_arguments_are_explained(
 def test_a_run_without_curves_says_so(run: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"logging\.csv"):
         read_curve(tmp_path, "rollout/ep_rew_mean")
+
+
+@pytest.mark.parametrize("bytes_", [b"\xff\xfe", b"\0\0\0,\0"])
+def test_a_damaged_table_is_said_so(run: Path, tmp_path: Path, bytes_: bytes) -> None:
+    (tmp_path / "progress.csv").write_bytes((run / "progress.csv").read_bytes() + bytes_)
+    with pytest.raises(RunError, match=r"progress.csv is damaged: "):
+        read_curve(tmp_path, "rollout/ep_rew_mean")

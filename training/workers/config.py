@@ -31,7 +31,7 @@ class WorkersConfig:
         "sync: workers play with the newest weights, then the learner learns; async: they play on while it learns",
     ] = "sync"
     rows: Annotated[
-        int | None, Gt(0), "agents with a replay: rows that a worker plays between two looks at the weights; null: 128"
+        int | None, Gt(0), "agents with a replay: rows that a worker plays between two looks at the weights; null: 16"
     ] = None
     min_ready: Annotated[
         int | None, Gt(0), "async: workers whose rows make a rollout (agents without a replay); null: half of them"

@@ -24,7 +24,7 @@ from triathlon.training.workers.config import WorkersConfig
 from triathlon.training.workers.crew import Crew, Seat, WorkersLost
 from triathlon.training.workers.transport import Transport
 
-ROWS = 128  # of a request, where the learner does not ask for a whole rollout: a message costs as much as some rows
+ROWS = 16  # of a request, where the learner does not ask for a whole rollout: few enough that weights stay young
 
 
 class WorkerPool:
