@@ -144,7 +144,7 @@ class _Mp4:
         try:
             yield
         except (OSError, RuntimeError) as error:
-            lines = [line for line in str(error).splitlines() if line.strip(" \n:'") and "STDERR" not in line]
+            lines = [line for line in str(error).splitlines() if line.strip()]
             raise RunError(f"ffmpeg cannot write {self._path.parent}: {lines[-1] if lines else error!r}") from error
 
 
