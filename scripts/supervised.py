@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _fit(experiment: SupervisedExperiment, earlier: RunFolder | None, command: Sequence[str]) -> int:
     from triathlon.training.atomic_write import write_text
+    from triathlon.training.folder_lock import locked
     from triathlon.training.run_folder import create_below
     from triathlon.training.supervised.fit import Fit, fit
 
@@ -74,7 +75,7 @@ def _fit(experiment: SupervisedExperiment, earlier: RunFolder | None, command: S
         if run.taken is not None:
             print(run.taken, flush=True)
 
-    with nullcontext() if earlier else folder.discarded_if_empty():
+    with locked(folder.path), nullcontext() if earlier else folder.discarded_if_empty():
         result = fit(experiment, folder.path, resume=earlier is not None, on_start=begin)
     resume = shlex.join(["triathlon", "supervised", "--resume", str(folder.path)])
     early = ", stopped early: nothing got better" if result.stopped_early else ""

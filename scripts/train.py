@@ -81,12 +81,13 @@ def _train(
     from triathlon.envs.atari_scores import human_normalized
     from triathlon.scripts.score import summary, write_score
     from triathlon.training.evaluate import JUDGING_SEED
+    from triathlon.training.folder_lock import locked
     from triathlon.training.learners.follow import follow
     from triathlon.training.run_folder import begun, create, discard_unbegun
     from triathlon.training.runner import train
 
-    if auto:
-        earlier = begun(experiment)
+    if auto and (earlier := begun(experiment)):
+        earlier.refuse_change(earlier.experiment(), experiment)
     ranks = join()
     if not ranks.is_first:  # the first process of several writes and tells all there is
         follow(experiment, ranks, earlier.path if earlier else None)
@@ -95,7 +96,7 @@ def _train(
         discard_unbegun(experiment)
     folder = earlier or create(experiment, command)
     print(f"Training in {folder.path}", flush=True)
-    with nullcontext() if earlier else folder.discarded_if_empty():
+    with locked(folder.path), nullcontext() if earlier else folder.discarded_if_empty():
         if earlier:  # its settings are written down only once they have been found to fit its checkpoint
             write = partial(earlier.write_experiment, experiment, command)
             result = train(experiment, folder.path, resume=True, on_start=write)

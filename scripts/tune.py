@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0 if options.help else 2
     given = _given(options)
     from triathlon.training import config, schema
+    from triathlon.training.folder_lock import locked
     from triathlon.training.tuning.study import TuneConfig, create, open_study
 
     if options.resume:
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         study = create(config.read(str(name)), settings, options.param, schema.build(TuneConfig, given, {}))
     try:
-        with study.locked():
+        with locked(study.path):
             return _tune(study.changed(**given) if options.resume else study)
     except RunError:
         if not options.resume:

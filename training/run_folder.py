@@ -27,6 +27,7 @@ from triathlon.training import config as experiments
 from triathlon.training.atomic_write import write_text
 from triathlon.training.config import Experiment
 from triathlon.training.errors import RunError
+from triathlon.training.folder_lock import locked
 
 LATEST = "latest"
 
@@ -122,10 +123,15 @@ def begun(experiment: Experiment) -> RunFolder | None:
 
 
 def discard_unbegun(experiment: Experiment) -> None:
-    """Remove the folder of the experiment's name if it is that of a run without a checkpoint to go on from."""
+    """Remove the folder of the experiment's name if it is that of a run without a checkpoint to go on from.
+
+    Raises:
+        RunError: another command trains there and has not come to a checkpoint yet.
+    """
     folder = _named(experiment)
     if (folder.path / "config.yaml").is_file() and begun(experiment) is None:
-        folder.discard()
+        with locked(folder.path):
+            folder.discard()
 
 
 def _named(experiment: Experiment) -> RunFolder:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -23,6 +25,23 @@ def learned() -> Callable[..., Tensor]:
         return _flat(checkpoint.load(folder / "checkpoints" / f"{name}.safetensors")["learner"])
 
     return read
+
+
+@pytest.fixture
+def worked_on_elsewhere() -> Callable[[Path], AbstractContextManager[subprocess.Popen[str]]]:
+    """`with worked_on_elsewhere(folder) as other`: inside, another process holds the folder until it ends."""
+
+    @contextmanager
+    def elsewhere(folder: Path) -> Iterator[subprocess.Popen[str]]:
+        holding = "import sys; from pathlib import Path; from triathlon.training.folder_lock import locked\n"
+        holding += "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+        command = [sys.executable, "-c", holding, str(folder)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+            assert other.stdout is not None and other.stdout.readline() == "held\n"
+            yield other
+            other.kill()
+
+    return elsewhere
 
 
 @pytest.fixture

@@ -10,12 +10,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -171,7 +169,7 @@ class Study:
         return dataclasses.replace(experiment, evaluation=evaluation, num_threads=threads)
 
     def changed(self, **changes: Any) -> Study:
-        """The study with its `TuneConfig` changed, here and in its folder; only for who holds it `locked`.
+        """The study with its `TuneConfig` changed, here and in its folder; only for who holds its folder `locked`.
 
         Raises:
             RunError: a value is not allowed; then nothing is written.
@@ -187,16 +185,6 @@ class Study:
         """Remove the folder of a study that did not start, and those that were made for it alone."""
         if not any(self.path.glob("trials/*/reports.jsonl")):
             RunFolder(self.path).discard()
-
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep a second command out of the study; the lock goes with the process, however that ends."""
-        with open(self.path / ".lock", "w", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunError(f"{self.path} is being worked on by another command") from None
-            yield
 
 
 def create(base: dict[str, Any], changes: Sequence[str], params: Sequence[str], config: TuneConfig) -> Study:

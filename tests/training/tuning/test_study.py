@@ -107,13 +107,6 @@ def test_a_metric_that_is_not_measured(tmp_path: Path, monkeypatch: pytest.Monke
     assert create(base, [], [RATE], TuneConfig()).metric == "rollout/ep_rew_mean"
 
 
-def test_a_second_command_is_kept_out(study: Study) -> None:
-    with study.locked(), pytest.raises(RunError, match="is being worked on by another command"), study.locked():
-        pass
-    with study.locked():  # it was let go
-        pass
-
-
 def test_steps_done_twice_count_once_and_a_torn_line_not_at_all(study: Study) -> None:
     add(study, 0, [1.0, 2.0, 3.0], "running")
     trial = study.trial(0)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -69,11 +70,13 @@ def test_what_is_wrong_is_said_before_anything_starts(
     assert not (here / "runs").exists()
 
 
-def test_a_study_that_another_command_works_on_is_left_as_it_is(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_study_that_another_command_works_on_is_left_as_it_is(
+    here: Path, worked_on_elsewhere: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
     base = config.read(str(here / "tiny.yaml"))
     study = create(base, [], ["agent.learning_rate=loguniform(1e-5, 1e-2)"], TuneConfig(trials=2))
     before = (study.path / "study.json").read_bytes()
-    with study.locked():
+    with worked_on_elsewhere(study.path):
         assert main(["tune", "--resume", str(study.path), "--trials", "64", "--cpus", "4"]) == 2
     assert "is being worked on by another command" in capsys.readouterr().err
     assert (study.path / "study.json").read_bytes() == before
