@@ -113,6 +113,8 @@ class _Mp4:
         height, width = frame.shape[:2]
         if height % 2 or width % 2:
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        if self._writer is None:
+            self._path.touch()  # what is wrong with a folder is said better by the system than by ffmpeg
         with self._explained():
             if self._writer is None:
                 self._writer = self._open(frame.shape[1], frame.shape[0])

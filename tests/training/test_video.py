@@ -84,6 +84,16 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, name: str) -> None:
         film.add(frames(1)[0])
 
 
+@pytest.mark.parametrize("ending", [".mp4", ".gif"])
+def test_the_system_says_what_is_wrong_with_a_place(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / ("f" * 300 + ending)
+    with (
+        pytest.raises(RunError, match=r"f{300}.* cannot be written: File name too long$"),
+        video.record(path, 10) as film,
+    ):
+        film.add(frames(1)[0])
+
+
 def test_thumbnails_are_bounded_and_keep_the_time() -> None:
     film = video.Thumbnails(30, max_side=20, max_frames=10)
     for frame in frames(95, 50, 40):
