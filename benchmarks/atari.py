@@ -30,7 +30,7 @@ import torch
 from speed import Training, ours
 
 from triathlon.agents.dqn_config import DQNConfig
-from triathlon.agents.ppo import PPOConfig
+from triathlon.agents.ppo_config import PPOConfig
 from triathlon.envs import EnvConfig, make_envs
 from triathlon.envs.atari import AtariConfig
 from triathlon.networks import BackboneConfig, config_class, make_backbone

@@ -23,7 +23,7 @@ import torch
 from atari import backbone, print_ratios, take_turns
 from speed import Training, ours
 
-from triathlon.agents.ppo import PPOConfig
+from triathlon.agents.ppo_config import PPOConfig
 from triathlon.envs import EnvConfig
 
 ROLLOUT = 2_048

@@ -90,7 +90,7 @@ def sb3(algorithm: str, num_envs: int, **settings: Any) -> Training:
 
 def ppo(num_envs: int) -> dict[str, Training]:
     """CartPole, 128 steps, 4 epochs, 4 minibatches, 64 x 64 tanh."""
-    from triathlon.agents.ppo import PPOConfig
+    from triathlon.agents.ppo_config import PPOConfig
     from triathlon.networks.mlp import MLPConfig
 
     batch_size = 128 * num_envs // 4

@@ -182,7 +182,7 @@ def test_tables_of_settings_are_made_from_the_dataclasses() -> None:
         tables = importlib.import_module("settings_tables")
     finally:
         sys.path.pop(0)
-    page = tables.on_page_markdown("before\n<!-- settings: triathlon.agents.ppo:PPOConfig -->\nafter")
+    page = tables.on_page_markdown("before\n<!-- settings: triathlon.agents.ppo_config:PPOConfig -->\nafter")
     assert "| `gae_lambda` | `0.95` | number ≥ 0 and ≤ 1 | λ of generalised advantage estimation |" in page
     assert "| `target_kl` | `null` | number > 0 or null |" in page
     assert page.startswith("before\n|")

@@ -11,7 +11,7 @@ from annotated_types import Gt, Le
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triathlon.agents.ppo import PPOConfig
+from triathlon.agents.ppo_config import PPOConfig
 from triathlon.networks.recurrent import LSTMConfig
 from triathlon.networks.registry import BackboneConfig
 from triathlon.training import config, schema, yaml_text

@@ -23,7 +23,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.tune.registry import register_env
 
 from triathlon.agents.dqn_config import DQNConfig
-from triathlon.agents.ppo import PPOConfig
+from triathlon.agents.ppo_config import PPOConfig
 from triathlon.envs.make import make_envs
 from triathlon.networks.images import compute_pictures_in
 from triathlon.training.config import Experiment

@@ -18,7 +18,7 @@ from stable_baselines3.common.logger import Logger as SB3Logger
 from torch import nn
 
 from triathlon.agents.dqn_config import DQNConfig
-from triathlon.agents.ppo import PPOConfig
+from triathlon.agents.ppo_config import PPOConfig
 from triathlon.networks.images import compute_pictures_in
 from triathlon.training.config import Experiment
 from triathlon.training.engines.actions import EngineActions

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from triathlon.agents.dqn_config import DQNConfig
-from triathlon.agents.ppo import PPOConfig
+from triathlon.agents.ppo_config import PPOConfig
 from triathlon.training.config import Experiment, from_mapping
 from triathlon.training.engines.rounds import rounds_of_updates
 from triathlon.training.engines.settings import AGENTS, Missing, check
