@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from triathlon.agents.compiled import Compiled
 from triathlon.agents.cuda_graph import CudaGraph
 from triathlon.agents.ranks import ALONE, Ranks
 from triathlon.networks.errors import SettingError
@@ -88,13 +89,8 @@ class GradientStep:
                 why = f"needs {needed}, and there is none"
             raise SettingError(f"agent.compile: true {why}; set it to false")
         if compile and self.can_compile:
-            # Between two steps only the tensors change: re-checking the modules and settings behind them would take a
-            # third of a small step. PyTorch before 2.8 cannot be told so.
-            guards = getattr(torch.compiler, "keep_tensor_guards_unsafe", None)
-            options = None if guards is None else {"guard_filter_fn": guards}
-            compiled = torch.compile(self._whole_step, dynamic=False, options=options)
-            self._run = partial(self._compiled_step, compiled)
-            self._add = partial(self._compiled_add, torch.compile(self._gradient, dynamic=False, options=options))
+            self._run = partial(self._compiled_step, Compiled(self._whole_step))
+            self._add = partial(self._compiled_add, Compiled(self._gradient))
             self.compiles = True
         if cuda_graphs and not draws_or_remembers:
             self._run, self._add, self._finish = CudaGraph(self._run), CudaGraph(self._add), CudaGraph(self._finish)
@@ -158,11 +154,12 @@ class GradientStep:
         return norm
 
     @torch.no_grad()
-    def _compiled_step(self, compiled: Callable[..., tuple[Tensor, Tensor]], *batch: Any) -> tuple[Tensor, Tensor]:
-        return compiled(self._scales, self.flat.data, self._mean, self._square, *batch)
+    def _compiled_step(self, compiled: Compiled, *batch: Any) -> tuple[Tensor, Tensor]:
+        numbers, norm = compiled(self._scales, self.flat.data, self._mean, self._square, *batch)
+        return numbers, norm
 
     @torch.no_grad()
-    def _compiled_add(self, compiled: Callable[..., tuple[Tensor, Tensor]], *batch: Any) -> Tensor:
+    def _compiled_add(self, compiled: Compiled, *batch: Any) -> Tensor:
         numbers, gradient = compiled(self.flat.data, *batch)
         self.flat.grad.add_(gradient)
         return numbers

@@ -39,6 +39,47 @@ def test_compiled_learns_what_eager_learns(practise: Callable[..., Any], agent: 
     torch.testing.assert_close(compiled.learner.policy.weights(), eager.learner.policy.weights(), atol=1e-5, rtol=1e-4)
 
 
+@needs_compiler
+@pytest.mark.parametrize(
+    ("settings", "backbone"),
+    [({"vf_coef": 5.0}, MLP), ({"max_grad_norm": 0.01}, MLP), ({}, MLP | {"activation": "relu"})],
+    ids=["vf_coef", "max_grad_norm", "activation"],
+)
+def test_a_second_learner_is_not_compiled_with_the_settings_of_the_first(
+    practise: Callable[..., Any], settings: dict[str, Any], backbone: dict[str, Any]
+) -> None:
+    agent = AGENTS["ppo"] | {"normalize_obs": False, "num_epochs": 1}
+    first = practise("CartPole-v1", agent | {"compile": True}, MLP, seed=3)
+    segment = first.collector.collect(first.learner.num_rows)
+    first.learner.update(segment)
+    eager, compiled = (
+        practise("CartPole-v1", agent | settings | {"compile": c}, backbone, seed=3).learner for c in (False, True)
+    )
+    torch.testing.assert_close(compiled.policy.weights(), eager.policy.weights(), atol=0, rtol=0)
+    learnt = eager.update(segment), compiled.update(segment)
+    torch.testing.assert_close(learnt[1]["loss"], learnt[0]["loss"], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(compiled.policy.weights(), eager.policy.weights(), atol=1e-5, rtol=1e-4)
+
+
+@needs_compiler
+def test_compiled_weights_rows_where_an_older_policy_acted_from_the_second_rollout_on(
+    practise: Callable[..., Any],
+) -> None:
+    """The first rollout of asynchronous workers is of the policy of now, later ones are not."""
+    agent = AGENTS["ppo"] | {"normalize_obs": False}
+    eager, compiled = (practise("CartPole-v1", agent | {"compile": c}, MLP, seed=3) for c in (False, True))
+    for lag in (0, 1, 0, 1):
+        segment = eager.collector.collect(eager.learner.num_rows)
+        segment.lag = lag
+        for name in segment.extras:  # of another policy
+            segment.extras[name] = segment.extras[name] + lag * torch.linspace(-1, 1, segment.extras[name].shape[-1])
+        found = eager.learner.update(segment), compiled.learner.update(segment)
+        assert ("vtrace_rho" in found[0]) is ("vtrace_rho" in found[1]) is bool(lag)
+        torch.testing.assert_close(
+            compiled.learner.policy.weights(), eager.learner.policy.weights(), atol=1e-5, rtol=1e-4
+        )
+
+
 @pytest.mark.parametrize(
     ("agent", "backbone"),
     [({"kind": "ppo"}, {"kind": "lstm"}), ({"kind": "dqn", "head": {"kind": "iqn"}}, MLP)],
