@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from triathlon.agents.agent import Decision
 from triathlon.agents.network_policy import NetworkPolicy
+from triathlon.agents.obs_norm import make_obs_norm
 from triathlon.networks.backbone import Obs, State
 from triathlon.networks.distributions import ActionDistribution, Categorical
 from triathlon.networks.errors import SettingError
 from triathlon.networks.heads import ValueHead
-from triathlon.networks.normalization import ObsNorm
 from triathlon.networks.policy_heads import StdKind, make_policy_head
 from triathlon.networks.registry import BackboneConfig, make_backbone
 
@@ -40,7 +40,7 @@ class ActorCritic(nn.Module):
         log_std_init: float,
     ) -> None:
         super().__init__()
-        self.norm = ObsNorm(observation_space) if normalize_obs else None
+        self.norm = make_obs_norm(observation_space, normalize_obs)
         seen = observation_space if self.norm is None else self.norm.space
         self.actor = make_backbone(backbone, seen)
         self.critic = None if share_backbone else make_backbone(backbone, seen)

@@ -1,4 +1,4 @@
-"""Functions compiled for one owner: nothing of them is shared with other owners, or with arguments of another make-up."""
+"""Functions compiled for one owner, of which nothing is shared with another, or with arguments of another make-up."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from triathlon.agents.reward_scaling import RewardScaler
 from triathlon.agents.segment import Segment
 from triathlon.networks.backbone import Obs, State, map_obs
 from triathlon.networks.distributions import allow_any_if_none
-from triathlon.networks.errors import SettingError
+from triathlon.networks.errors import SettingError, refuse_unread
 from triathlon.networks.flat import FlatParameters
 from triathlon.networks.images import compute_pictures_in
 from triathlon.networks.registry import BackboneConfig
@@ -87,6 +87,9 @@ class DQN:
 
         self.length = config.segment_length or (16 if remembers else 1)
         self.burn_in = (8 if remembers else 0) if config.burn_in is None else config.burn_in
+        if self.length == 1:
+            refuse_unread(config, ("priority_eta",), "a sample has several trained rows (agent.segment_length)")
+        self.reward_scaler = RewardScaler(task.num_envs, config.gamma, ranks) if config.normalize_reward else None
         self.replay = Replay(
             ranks.share(config.buffer_size, "agent.buffer_size"),
             config.gamma,
@@ -103,6 +106,7 @@ class DQN:
             compress=config.compress_replay,
             picture_device=config.picture_device(task.device),
             only_if_they_fit=config.replay_device == "auto",
+            scale_reward=self.reward_scaler.scale if self.reward_scaler else None,
             generator=np.random.default_rng(ranks.seed(replay_seed)),
         )
         # Stored memory states are where samples begin; half a segment apart, as in R2D2, samples overlap by half.
@@ -110,7 +114,6 @@ class DQN:
         rows = -(-config.train_period // (task.num_envs * ranks.size))
         self.num_rows = -(-rows // self.state_period) * self.state_period
         self._check_buffer_size(task.num_envs * ranks.size)
-        self.reward_scaler = RewardScaler(task.num_envs, config.gamma, ranks) if config.normalize_reward else None
         # Targets of several updates can be computed together where neither the target network, nor the network that
         # chooses the action, nor the priorities change between them.
         together = (
@@ -166,7 +169,7 @@ class DQN:
             self.network.norm.update(map_obs(lambda x: x[:-1].to(self._device), segment.obs), total=self._ranks.sum)
             self.target.norm.load_state_dict(self.network.norm.state_dict())
         if self.reward_scaler is not None:
-            segment.reward[:-1] = self.reward_scaler(segment.reward[:-1], segment.is_first)
+            self.reward_scaler.take_in(segment.reward[:-1], segment.is_first)
         self.replay.add(segment)
 
     def _schedule(self) -> None:

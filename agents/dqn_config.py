@@ -10,8 +10,8 @@ from annotated_types import Ge, Gt, Le
 
 from triathlon.agents.gradient_step import Compile
 from triathlon.agents.picture_store import has_pictures
-from triathlon.agents.registry import AgentConfig, Kind, Task, refuse_unread
-from triathlon.networks.errors import SettingError
+from triathlon.agents.registry import AgentConfig, Kind, Task
+from triathlon.networks.errors import SettingError, refuse_unread
 from triathlon.networks.heads import QHeadConfig
 
 Fraction = Annotated[float, Ge(0), Le(1)]
@@ -88,6 +88,11 @@ class DQNConfig(AgentConfig):
             raise SettingError(
                 "agent.compress_replay is true, but there are no pictures of bytes (uint8) among the observations to "
                 "compress; set it to false"
+            )
+        if self.replay_device == "gpu" and not has_pictures(task.observation_space):
+            raise SettingError(
+                "agent.replay_device: gpu keeps pictures of bytes (uint8) there, and there are none among the "
+                "observations; set it to auto"
             )
         if self.tau < 1.0:
             refuse_unread(self, ("target_period",), "agent.tau is 1")

@@ -160,6 +160,7 @@ class GradientStep:
 
     @torch.no_grad()
     def _compiled_add(self, compiled: Compiled, *batch: Any) -> Tensor:
+        numbers: Tensor
         numbers, gradient = compiled(self.flat.data, *batch)
         self.flat.grad.add_(gradient)
         return numbers

@@ -9,7 +9,8 @@ import gymnasium as gym
 from annotated_types import Ge, Gt, Le
 
 from triathlon.agents.gradient_step import Compile
-from triathlon.agents.registry import AgentConfig, Kind, Task, refuse_unread
+from triathlon.agents.registry import AgentConfig, Kind, Task
+from triathlon.networks.errors import refuse_unread
 from triathlon.networks.policy_heads import StdKind
 
 
@@ -41,7 +42,9 @@ class PPOConfig(AgentConfig):
     ent_coef: Annotated[float, Ge(0), "weight of the entropy bonus"] = 0.0
     vf_coef: Annotated[float, Ge(0), "weight of the value loss"] = 0.5
     max_grad_norm: Annotated[float, Gt(0), "the gradient is scaled down to this norm"] = 0.5
-    target_kl: Annotated[float | None, Gt(0), "stop the epochs of an update once the KL divergence passes this"] = None
+    target_kl: Annotated[
+        float | None, Gt(0), "stop an update after an epoch that ends above 1.5 times this KL divergence"
+    ] = None
     segment_length: Annotated[
         int | None, Gt(0), "rows of back-propagation through time; null: 1 without a memory, else at most 16"
     ] = None

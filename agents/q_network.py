@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from triathlon.agents.agent import Decision
 from triathlon.agents.joint_actions import JointActions
 from triathlon.agents.network_policy import NetworkPolicy
+from triathlon.agents.obs_norm import make_obs_norm
 from triathlon.networks.backbone import Obs, State
 from triathlon.networks.heads import QHeadConfig, Quantiles, make_q_head
-from triathlon.networks.normalization import ObsNorm
 from triathlon.networks.registry import BackboneConfig, make_backbone
 
 MAX_THRESHOLDS = 16  # of groups of columns that are acted in turn, while epsilon stays
@@ -53,7 +53,7 @@ class QNetwork(nn.Module):
         normalize_obs: bool,
     ) -> None:
         super().__init__()
-        self.norm = ObsNorm(observation_space) if normalize_obs else None
+        self.norm = make_obs_norm(observation_space, normalize_obs)
         self.backbone = make_backbone(backbone, observation_space if self.norm is None else self.norm.space)
         self.head = make_q_head(num_actions, self.backbone.out_features, head)
 

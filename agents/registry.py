@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, TypeAlias
 
 import gymnasium as gym
@@ -77,19 +77,15 @@ def config_class(kind: str) -> type[AgentConfig]:
     return cls
 
 
-def refuse_unread(config: Any, names: tuple[str, ...], unless: str, place: str = "agent.") -> None:
-    """Raises SettingError if one of these settings of a dataclass was changed although, as it stands, none is read."""
-    defaults = {field.name: field.default for field in fields(config)}
-    for name in names:
-        if getattr(config, name) != defaults[name]:
-            raise SettingError(f"{place}{name} is {getattr(config, name)!r}, but nothing reads it unless {unless}")
-
-
 def make_learner(config: AgentConfig, backbone: BackboneConfig, task: Task) -> Learner:
     """Build the learner that `config` describes on the backbone that `backbone` describes.
 
     Raises:
         SettingError: the agent cannot play the task's action space, or a setting does not fit the backbone.
     """
+    if getattr(config, "normalize_obs", False) and task.device.type == "mps":
+        raise SettingError(
+            "agent.normalize_obs: true counts in double precision, which device: mps has not; set device to cpu"
+        )
     learner: Learner = learner_class(config.kind)(config, backbone, task)
     return learner

@@ -7,6 +7,7 @@ beginning of the run and live at their number modulo the size of their ring.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,6 +64,8 @@ class Replay:
     has the greatest priority so far; with `values_seen`, it has that of its errors by the values that acting saw, which
     are stored from the extras `q_taken` and `q_best` (Ape-X: Horgan et al. 2018, section 3). A start then waits one row
     more: what acting sees of the last row, to bootstrap from, comes with the next segment. Other extras are not stored.
+
+    Rewards are stored as they were paid; returns are of `scale_reward` of them, as it is when they are drawn.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Replay:
         compress: bool = False,
         picture_device: torch.device | None = None,
         only_if_they_fit: bool = False,
+        scale_reward: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
         generator: np.random.Generator,
     ) -> None:
         if not contiguous and (length != 1 or burn_in != 0):
@@ -96,6 +100,7 @@ class Replay:
         self.state_period, self.contiguous, self.generator = state_period, contiguous, generator
         self.frame_stack, self.compress = frame_stack, compress
         self._picture_device, self._only_if_they_fit = picture_device, only_if_they_fit
+        self._scale_reward = scale_reward
         self._num_history = frame_stack - 1  # rows that are kept for their frames when they cannot be drawn any more
         if compress:
             load_lz4()  # or say now that it is not there
@@ -220,7 +225,8 @@ class Replay:
         reward, terminated = rows.take("reward", window), rows.take("terminated", window)
         sign = rows.take("next_sign", window)[:-1] if "next_sign" in rows.arrays else None
         known = {"reward": reward, "terminated": terminated, "is_first": is_first}
-        return known, *n_step_targets(reward[:-1], terminated[:-1], is_first, self.gamma, self.n_step, sign)
+        learned = reward if self._scale_reward is None else self._scale_reward(reward)
+        return known, *n_step_targets(learned[:-1], terminated[:-1], is_first, self.gamma, self.n_step, sign)
 
     def _playable(self, rows: RowStore, starts: Starts, begin: int, end: int) -> NDArray[np.bool_]:
         """`[starts, B]`: a single row can only be drawn if it was played; a sequence masks those that were not."""
@@ -338,6 +344,7 @@ class Replay:
         counts = [starts.first, starts.ready, starts.end] if starts else [0, 0, 0]
         return {
             "num_rows": self._num_rows,
+            "span": self._span,
             "start_period": starts.period if starts else 0,
             "counts": [self._head, *counts, self._num_sampleable],
             "rows": rows,
@@ -362,6 +369,11 @@ class Replay:
                     raise SettingError(
                         f"{name}={getattr(self, name)} is not what the saved replay had; resume with its value"
                     )
+            if self._span > state.get("span", self._span):
+                raise SettingError(
+                    f"burn_in + segment_length + n_step are {self._span + 1}, but samples of the saved replay were "
+                    f"made for {state['span'] + 1} at most; resume with what the run had, or less"
+                )
             self._starts = self._make_room(columns, state["start_period"])
             size = self._num_ring_rows * columns
             device = self._place_of(RowStore.picture_bytes(state["rows"]) * size)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from triathlon.agents.ranks import ALONE, Ranks
@@ -16,6 +17,8 @@ from triathlon.agents.ranks import ALONE, Ranks
 
 class RewardScaler:
     """Divides rewards by the running standard deviation of the discounted return and clips them.
+
+    What is kept to be learned from later is kept as it was paid, and scaled by the statistics of then.
 
     The centre is left alone, so the sign of a reward and the best policy stay as they are. (Engstrom et al. 2020,
     "Implementation Matters in Deep RL", section 3, "reward scaling"; the rule of Stable-Baselines3's VecNormalize.)
@@ -30,15 +33,24 @@ class RewardScaler:
         self._mean, self._var, self._count = 0.0, 1.0, 1e-4
 
     def __call__(self, reward: Tensor, is_first: Tensor) -> Tensor:
-        """Take `reward [T, B]` of rows with `is_first [T+1, B]` into the statistics; returns them scaled `[T, B]`."""
+        """Take in `reward [T, B]` of rows with `is_first [T+1, B]`; returns them scaled `[T, B]`."""
+        self.take_in(reward, is_first)
+        return torch.from_numpy(self.scale(reward.cpu().numpy())).to(reward.device)
+
+    def take_in(self, reward: Tensor, is_first: Tensor) -> None:
+        """Add the discounted returns up to `reward [T, B]`, of rows with `is_first [T+1, B]`, to the statistics."""
         raw, first = reward.cpu().numpy().astype(np.float64), is_first.cpu().numpy()
         returns = np.empty_like(raw)
         for t in range(raw.shape[0]):
             self._discounted = np.where(first[t], 0.0, self._discounted) * self.gamma + raw[t]
             returns[t] = self._discounted
         self._merge(returns[~first[1:]])
-        scaled = np.clip(raw / np.sqrt(self._var + self.epsilon), -self.clip, self.clip)
-        return torch.from_numpy(scaled.astype(np.float32)).to(reward.device)
+
+    def scale(self, reward: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Rewards of any shape by the statistics so far."""
+        deviation = np.float32(np.sqrt(self._var + self.epsilon))
+        scaled: NDArray[np.float32] = np.clip(reward / deviation, -self.clip, self.clip, dtype=np.float32)
+        return scaled
 
     def _merge(self, sample: np.ndarray) -> None:
         """Chan, Golub and LeVeque's parallel update of mean and variance, by the samples of all processes in turn."""

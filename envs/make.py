@@ -11,7 +11,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import pairwise
 from typing import Annotated, Any, Literal, TypeAlias, get_args
@@ -33,6 +33,7 @@ from triathlon.envs.lookup import find, load, missing_extra, nearest
 from triathlon.envs.screen import prepare_drawing
 from triathlon.envs.spaces import check_envs
 from triathlon.envs.tuples import without_tuples
+from triathlon.envs.vector import SingleEnv
 
 Vectorization: TypeAlias = Literal["auto", "vector_entry_point", "sync", "process"]
 
@@ -185,9 +186,13 @@ def _make_single(config: EnvConfig, render_mode: str | None) -> gym.Env[Any, Any
     # Gymnasium itself shows in a window what is drawn as an array.
     if render_mode is not None and modes is not None and not {render_mode, "rgb_array"} & set(modes):
         raise EnvError(f"{config.id} cannot be drawn as {render_mode}; its render modes are {list(modes)}")
+    limit = config.max_episode_steps
+    if limit is not None and isinstance(creator, partial) and creator.func is SingleEnv:
+        # Ours end episodes themselves: a limit around them could only be lower, and none of their checks would see it.
+        spec = replace(spec, kwargs=spec.kwargs | {"max_episode_steps": limit})
     # Gymnasium's own checker costs a tenth of a step and warns where we give errors.
     with _explain_making(config):
-        env = gym.make(spec, max_episode_steps=config.max_episode_steps, disable_env_checker=True, **arguments)
+        env = gym.make(spec, max_episode_steps=limit, disable_env_checker=True, **arguments)
     for name, wrapper in zip(config.wrappers, wrappers, strict=True):
         with explain(config.id, f"be wrapped in {name}"):
             env = wrapper(env)

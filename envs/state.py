@@ -78,8 +78,12 @@ def _layers(env: Any) -> Iterator[Any]:
 
 
 def _save(layer: Any) -> dict[str, Any]:
-    if hasattr(type(layer), "get_state"):
-        return dict(layer.get_state())
+    if _tells_its_state(layer):
+        state = layer.get_state()
+        if type(state) is not dict:
+            raise Uncopyable(type(layer).__name__)
+        encoded: dict[str, Any] = encode(state)
+        return encoded
     if isinstance(layer, SyncVectorEnv):
         # The rest of its attributes is overwritten by every step.
         return {"_autoreset_envs": encode(layer._autoreset_envs)}
@@ -103,9 +107,14 @@ def _save(layer: Any) -> dict[str, Any]:
     return saved
 
 
+def _tells_its_state(layer: Any) -> bool:
+    """Has it both methods? Many environments have one of these names for something else."""
+    return hasattr(type(layer), "get_state") and hasattr(type(layer), "set_state")
+
+
 def _load(layer: Any, saved: dict[str, Any]) -> None:
-    if hasattr(type(layer), "set_state") and hasattr(type(layer), "get_state"):
-        layer.set_state(saved)
+    if _tells_its_state(layer):
+        layer.set_state(decode(saved))
         return
     for name, value in saved.items():
         current = getattr(layer, name, None)

@@ -22,8 +22,9 @@ Module = TypeVar("Module", bound=nn.Module)
 def orthogonal(module: Module, gain: float = HIDDEN_GAIN) -> Module:
     """Fill every weight matrix below `module` with a (semi-)orthogonal one times `gain`, every bias with 0.
 
-    A convolution's kernel counts as the matrix `[out, in · height · width]`; the gates of an LSTM or GRU, which torch
-    stacks in one matrix, are filled one by one. Vectors that are not biases (the scale of a LayerNorm) are left alone.
+    A convolution's kernel counts as the matrix `[out, in · height · width]`. What the gates of an LSTM or GRU read of
+    their last output, which torch stacks in one matrix, is filled gate by gate; what they read of the input is one
+    matrix. Vectors that are not biases (the scale of a LayerNorm) are left alone.
     """
     for name, parameter in module.named_parameters():
         if "bias" in name:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from triathlon.networks.attention import TransformerEncoder
 from triathlon.networks.backbone import Backbone, Obs, State
-from triathlon.networks.errors import SettingError
+from triathlon.networks.errors import SettingError, refuse_unread
 from triathlon.networks.registry import BackboneConfig, register
 from triathlon.networks.spaces import token_offsets
 
@@ -53,7 +53,9 @@ class Tokens(Backbone):
         self.register_buffer("offsets", offsets, persistent=False)
         self.embedding = nn.Embedding(size, config.embedding_size)
         self.mixer: TransformerEncoder | None = None
-        if config.mixer_layers:
+        if not config.mixer_layers:
+            refuse_unread(config, ("mixer_heads",), "mixer_layers is above 0", place="backbone.")
+        else:
             self.mixer = TransformerEncoder(
                 config.embedding_size, config.mixer_layers, config.mixer_heads, f"{config.kind} mixer"
             )

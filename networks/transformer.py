@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from triathlon.networks.attention import check_heads
 from triathlon.networks.backbone import Backbone, Obs, State
+from triathlon.networks.errors import refuse_unread
 from triathlon.networks.initialization import orthogonal
 from triathlon.networks.registry import BackboneConfig, make_encoder, register
 
@@ -110,6 +111,8 @@ class Transformer(Backbone):
     def __init__(self, space: Space[Any], config: TransformerConfig) -> None:
         super().__init__()
         check_heads(config.width, config.num_heads, config.kind)
+        if not config.gated:
+            refuse_unread(config, ("gate_bias",), "gated is true", place="backbone.")
         self.encoder = make_encoder(config.encoder, space, config.kind)
         self.entry = orthogonal(nn.Linear(self.encoder.out_features, config.width), 1.0)
         layers = nn.ModuleList(_Layer(config) for _ in range(config.num_layers))

@@ -19,11 +19,14 @@ from triathlon.training.engines.comparison import add_cpu_seconds, draw, is_fini
 from triathlon.training.engines.settings import NAMES, check
 from triathlon.training.errors import RunError
 from triathlon.training.figures import require_drawing
+from triathlon.training.folder_lock import locked
 from triathlon.training.run_folder import RunFolder, file_name
+from triathlon.training.stopping import stoppable
 
 ENGINES = ("native", *NAMES)
 # What is the same for all, and would only hide how fast an engine trains.
-QUIET = ("--evaluation.period", "null", "--evaluation.video", "false")
+QUIET = {"period": "null", "goal": "null", "video": "false", "saliency": "false"}
+QUIET_ARGUMENTS = [part for name, value in QUIET.items() for part in (f"--evaluation.{name}", value)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,7 +78,8 @@ def plan(options: argparse.Namespace, settings: Sequence[str]) -> tuple[Experime
     if options.seeds < 1:
         raise RunError(f"--seeds is {options.seeds} but should be at least 1")
     name = options.name or f"compare-{Path(options.config).name.removesuffix('.yaml')}"
-    base = config.load(options.config, [*QUIET, *settings])
+    base = config.load(options.config, [*QUIET_ARGUMENTS, *settings])
+    _refuse_unreadable(base)
     planned = {
         engine: [
             dataclasses.replace(base, engine=engine, seed=base.seed + i, name=f"{name}-{engine}-seed{base.seed + i}")
@@ -89,6 +93,19 @@ def plan(options: argparse.Namespace, settings: Sequence[str]) -> tuple[Experime
         for experiment in experiments:
             _check_earlier(experiment)
     return base, planned
+
+
+def _refuse_unreadable(base: Experiment) -> None:
+    """Raises RunError if the runs would not write down what is compared."""
+    if not base.evaluation.final_episodes:
+        raise RunError("evaluation.final_episodes is 0, but scores are compared; leave it out, or say how many")
+    if not base.logging.csv:
+        raise RunError("logging.csv is false, but learning curves are compared; leave it out")
+    if base.logging.period > base.total_steps:
+        raise RunError(
+            f"logging.period is {base.logging.period} and total_steps {base.total_steps}, but learning curves are "
+            "compared; make the period shorter"
+        )
 
 
 def _engines(text: str) -> list[Any]:
@@ -123,16 +140,30 @@ def _train(name: str, settings: Sequence[str], experiment: Experiment) -> int:
         command += ["--resume", str(path)]
     else:
         if begun:
-            RunFolder(path).discard()
+            with locked(path):
+                RunFolder(path).discard()
         chosen = {"--engine": experiment.engine, "--seed": str(experiment.seed), "--name": str(experiment.name)}
-        command += [name, *QUIET, *settings, *(part for pair in chosen.items() for part in pair)]
+        command += [name, *QUIET_ARGUMENTS, *settings, *(part for pair in chosen.items() for part in pair)]
     before = os.times()
-    code = subprocess.run(command, check=False).returncode
+    code = _wait_for(subprocess.Popen(command))
     after = os.times()
     if path.is_dir():
         spent = after.children_user - before.children_user + after.children_system - before.children_system
         add_cpu_seconds(path, spent)
     return code
+
+
+def _wait_for(process: subprocess.Popen[bytes]) -> int:
+    """Its exit code; whoever asks this process to stop asks that one, which saves what it has before it ends."""
+    with stoppable(patient=True) as wish:
+        is_told = False
+        while True:
+            try:
+                return process.wait(0.2)
+            except subprocess.TimeoutExpired:
+                if wish.to_stop and not is_told:
+                    process.terminate()
+                    is_told = True
 
 
 if __name__ == "__main__":

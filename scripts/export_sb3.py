@@ -14,6 +14,7 @@ import numpy as np
 
 from triathlon.envs.make import make_envs
 from triathlon.scripts.main import guarded
+from triathlon.training.atomic_write import write_beside
 from triathlon.training.engines.sb3_zip import read_zip
 from triathlon.training.errors import RunError
 from triathlon.training.machine import pick_device
@@ -45,13 +46,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     policy = load_policy(path, experiment)
     with closing(make_envs(experiment.env, 1)) as envs:
         task = make_task(experiment, envs, pick_device("cpu"), np.random.SeedSequence(experiment.seed))
-    export(experiment, policy, task, load_checkpoint(path, experiment)["num_steps"], options.model)
-    result = parity(read_zip(options.model), experiment, policy, task)
+    if options.model.is_dir():
+        raise RunError(f"{options.model} is a folder, not a file to write")
+    with write_beside(options.model) as temporary:
+        export(experiment, policy, task, load_checkpoint(path, experiment)["num_steps"], temporary)
+        result = parity(read_zip(temporary), experiment, policy, task)
+        print(f"Compared with Stable-Baselines3: {result}")
+        if not result.holds:
+            raise RunError(f"{options.model} was not kept: Stable-Baselines3's network does not do what ours does")
     print(f"Written: {options.model} ({path.stem} checkpoint of {folder.path})")
-    print(f"Compared with Stable-Baselines3: {result}")
-    if not result.holds:
-        options.model.unlink()
-        raise RunError(f"{options.model} was not kept: Stable-Baselines3's network does not do what ours does")
     return 0
 
 

@@ -56,7 +56,8 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("-h", "--help", action="store_true", help="show this, and the settings of CONFIG")
-    parser.add_argument("--resume", metavar="RUN", help="go on with this run folder ('latest': the last one started)")
+    text = "go on with this run folder ('latest': the last one started or resumed)"
+    parser.add_argument("--resume", metavar="RUN", help=text)
     return parser
 
 

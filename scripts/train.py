@@ -66,8 +66,8 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("-h", "--help", action="store_true", help="show this, and the settings of CONFIG")
-    text = "go on with this run folder ('latest': the last one started); auto, with CONFIG and --name: with the run of "
-    text += "that name if it has a checkpoint, else start it"
+    text = "go on with this run folder ('latest': the last one started or resumed); auto, with CONFIG and --name: with "
+    text += "the run of that name if it has a checkpoint, else start it"
     parser.add_argument("--resume", metavar="RUN", help=text)
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="train with N seeds, one after another")
     return parser

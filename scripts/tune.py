@@ -9,6 +9,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from triathlon.envs.errors import EnvError
+from triathlon.networks.errors import SettingError
 from triathlon.scripts.main import INTERRUPTED, guarded
 from triathlon.training.errors import RunError
 
@@ -57,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with locked(study.path):
             return _tune(study.changed(**given) if options.resume else study)
-    except RunError:
+    except (SettingError, EnvError, RunError):
         if not options.resume:
             study.discard_if_empty()
         raise
@@ -137,7 +139,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-h", "--help", action="store_true", help="show this")
     text = "a setting to look for, and what it may be, such as agent.learning_rate='loguniform(1e-5, 1e-2)'; repeat"
     parser.add_argument("--param", action="append", default=[], metavar="S=D", help=text)
-    parser.add_argument("--resume", metavar="STUDY", help="go on with this study ('latest': the last one begun)")
+    text = "go on with this study ('latest': the last one begun or changed)"
+    parser.add_argument("--resume", metavar="STUDY", help=text)
     for name in OPTIONS:
         parser.add_argument(f"--{name}", metavar="X", help=argparse.SUPPRESS)
     return parser

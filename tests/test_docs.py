@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import re
 import shlex
 from collections.abc import Iterator
@@ -48,7 +49,7 @@ COMMANDS = list(commands())
 
 
 def test_there_are_commands_to_check() -> None:
-    assert len(COMMANDS) > 60
+    assert len(COMMANDS) > 60 and len(INLINE) > 8
 
 
 @pytest.mark.parametrize(("page", "words"), COMMANDS, ids=[f"{page}: {' '.join(words)}" for page, words in COMMANDS])
@@ -74,6 +75,33 @@ def test_a_command_is_one_that_a_reader_can_give(page: str, words: list[str], mo
         options, settings = tune._parser().parse_known_args(rest[1:])
         schema.build(TuneConfig, tune._given(options), {})
         Space.parse(config.read(rest[0]), settings, options.param).experiment({})
+
+
+def inline() -> Iterator[tuple[str, str]]:
+    """Every `part: { … }` of an experiment in a sentence or a table of a page, where nothing is left out."""
+    parts = "|".join(field.name for field in dataclasses.fields(config.Experiment))
+    for page in PAGES:
+        for line in re.findall(rf"`((?:{parts}): ?\{{[^`]*\}})`", page.read_text(encoding="utf-8")):
+            if "…" not in line and not re.search(r"my_\w+:", line):
+                yield page.name, line
+
+
+INLINE = list(inline())
+
+
+@pytest.mark.parametrize(("page", "line"), INLINE, ids=[f"{page}: {line}" for page, line in INLINE])
+def test_yaml_in_a_line_is_of_settings_that_there_are(page: str, line: str) -> None:
+    """It stands alone; where an agent's kind is left out, the settings are those of one of them."""
+    ((part, settings),) = parse(line, page).items()
+    errors = []
+    for kind in ("ppo", "dqn", "pqn"):
+        rest: dict[str, Any] = REST | {"agent": {"kind": kind}}
+        try:
+            config.from_mapping(rest | {part: rest.get(part, {}) | settings})
+            return
+        except RunError as error:
+            errors.append(str(error))
+    pytest.fail("\n".join(errors))
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "yaml")], ids=lambda page: page.name)

@@ -202,6 +202,26 @@ TRAIN: dict[str, tuple[str, tuple[str, ...]]] = {
         "--agent.log-std-init -1",
         ("agent.log_std_init is -1.0", "nothing reads it unless actions are a Box"),
     ),
+    "pictures on a GPU where there are none": (
+        f"{DQN}--agent.replay-device gpu",
+        ("agent.replay_device: gpu", "set it to auto"),
+    ),
+    "a priority of sequences for single rows": (
+        f"{DQN}--agent.prioritized true --agent.priority-eta 0.5",
+        ("agent.priority_eta is 0.5", "nothing reads it unless a sample has several trained rows"),
+    ),
+    "normalised observations that are no vectors": (
+        "--env.id FrozenLake-v1 --agent.normalize-obs true",
+        ("agent.normalize_obs is true", "observations are Discrete(16)"),
+    ),
+    "a bias of gates that are not there": (
+        "--backbone '{kind: transformer, gated: false, gate_bias: 1.0}'",
+        ("backbone.gate_bias is 1.0", "nothing reads it unless gated is true"),
+    ),
+    "heads of a mixer that is not there": (
+        "--env.id FrozenLake-v1 --backbone '{kind: tokens, mixer_heads: 2}'",
+        ("backbone.mixer_heads is 2", "nothing reads it unless mixer_layers is above 0"),
+    ),
     "a value that is not YAML": ("--env.kwargs '{a'", ("--env.kwargs", "not YAML")),
     "a root that is a file": ("--root tiny.yaml", ("root: ", "tiny.yaml")),
 }

@@ -16,14 +16,14 @@ from typing import Annotated, Any, Literal, TypeAlias
 from annotated_types import Ge, Gt, MinLen
 
 from triathlon.agents import registry as agents
-from triathlon.agents.registry import AgentConfig, refuse_unread
+from triathlon.agents.registry import AgentConfig
 from triathlon.envs.errors import EnvError
 from triathlon.envs.make import EnvConfig
 from triathlon.networks import registry as networks
-from triathlon.networks.errors import SettingError
+from triathlon.networks.errors import SettingError, refuse_unread
 from triathlon.networks.registry import BackboneConfig
 from triathlon.training import schema, yaml_text
-from triathlon.training.board.self_play_config import SelfPlayConfig, judged
+from triathlon.training.board.self_play_config import SelfPlayConfig, judged, refuse_groups
 from triathlon.training.errors import RunError
 from triathlon.training.shipped import shipped as shipped_files
 from triathlon.training.workers.config import WorkersConfig
@@ -117,6 +117,7 @@ class Experiment:
     def __post_init__(self) -> None:
         self._check_start()
         object.__setattr__(self, "env", self.workers.all_envs(self.env))
+        refuse_groups(self.env, self.self_play)
         for setting in ("pool_share", "search_share"):
             if self.workers.num and (share := getattr(self.self_play, setting, 0.0)):
                 raise EnvError(

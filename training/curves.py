@@ -55,6 +55,8 @@ def _curve(rows: Sequence[dict[str, str]], folder: Path, tag: str, axis: Axis, l
     if tag not in tags:
         known = nearest(tag, tags) or f"; it wrote {', '.join(tags)}"
         raise RunError(f"{folder} wrote nothing under '{tag}'{known}")
+    if COLUMNS[axis] not in rows[0]:
+        raise RunError(f"{folder} has written no {axis} yet, which comes with its first metrics; use --over steps")
     x, y, last = [], [], 0.0
     for row in rows:
         last = float(row[COLUMNS[axis]] or last)

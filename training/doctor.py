@@ -134,6 +134,8 @@ def _try(experiment: Experiment, change: Change, seconds: float) -> Trial:
 @contextmanager
 def _run(experiment: Experiment) -> Iterator[Run]:
     """The run of an experiment, made as always, that learns from the first step on and writes nothing."""
+    if experiment.engine != "native":
+        raise RunError(f"engine is {experiment.engine}, but the doctor measures engine: native only")
     agent: Any = experiment.agent
     if hasattr(agent, "learning_starts"):
         agent = replace(agent, learning_starts=0)

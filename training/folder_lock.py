@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from triathlon.training.errors import RunError
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of some shared file systems
 
 
 @contextmanager
@@ -27,6 +31,10 @@ def locked(folder: Path) -> Iterator[None]:
             raise RunError(f"nothing can be written to {folder}: {error.strerror or error}") from error
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            raise RunError(f"{folder} is being worked on by another command") from None
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                raise RunError(f"{folder} is being worked on by another command") from None
+            if error.errno not in NO_LOCKS:
+                raise RunError(f"{folder} cannot be locked: {error.strerror or error}") from error
+            sys.stderr.write(f"{folder} cannot be locked here: see to it that no other command works on it\n")
         yield

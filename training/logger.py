@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from triathlon.training.atomic_write import write_beside
 from triathlon.training.config import LoggingConfig
 from triathlon.training.errors import RunError
 
@@ -182,15 +183,14 @@ class _Table:
         self._file.close()
 
     def _written(self, rows: Sequence[Mapping[str, Any]]) -> io.TextIOWrapper:
-        """The file, newly written with these rows and open for more."""
-        file = open(self._path, "w", encoding="utf-8", newline="")  # noqa: SIM115 (closed by `close`)
-        if self._comment:
-            file.write(self._comment + "\n")
-        writer = csv.DictWriter(file, self._columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        file.flush()
-        return file
+        """The file, newly written with these rows and open for more; what was there stays if that fails."""
+        with write_beside(self._path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+            if self._comment:
+                file.write(self._comment + "\n")
+            writer = csv.DictWriter(file, self._columns, restval="", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        return open(self._path, "a", encoding="utf-8", newline="")
 
 
 def _flat(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

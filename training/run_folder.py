@@ -183,7 +183,9 @@ def create_below(group: str, kinds: str, experiment: Named, command: Sequence[st
 
 
 def open_run(run: str | Path, root: str | Path = "runs") -> RunFolder:
-    """The folder of an earlier run; `latest` is the one below `root` that was started last.
+    """The folder of an earlier run; `latest` is the one below `root` that was started or resumed last.
+
+    Both write its config.yaml, whose time counts.
 
     Raises:
         RunError: there is no such folder, or it is not the folder of a run.

@@ -34,6 +34,7 @@ from triathlon.training.memory import announce_replay
 from triathlon.training.periods import Periods
 from triathlon.training.progress import Progress
 from triathlon.training.restoring import load_checkpoint, refuse_other_num_envs, restore_learner
+from triathlon.training.schema import to_mapping
 from triathlon.training.start_agent import start_agent
 from triathlon.training.stopping import stoppable
 from triathlon.training.stopwatch import REST, shares
@@ -71,7 +72,7 @@ class Run:
         check_film(experiment, self.learner.policy, self.task.observation_space)
         set_threads(experiment.num_threads, self.learner.policy, self.task)
         announce_replay(self.learner, self.task)
-        self.sides = make_sides(experiment, self.envs, self.learner.policy)
+        self.sides = make_sides(experiment, self.envs, self.learner.policy, say=self._say)
         self._progress: Progress | None = None
         for taken in start_agent(self.learner, experiment, resume):
             self._say(str(taken))
@@ -221,6 +222,12 @@ class Run:
 
     def _save(self, name: str, with_experience: bool) -> Path:
         path = self.folder / "checkpoints" / f"{name}.safetensors"
+        if not self.learner.policy.weights().isfinite().all():  # such weights replace no checkpoint
+            raise RunError(
+                f"the weights are no finite numbers any more after {self.num_steps:,} steps: a reward or an "
+                "observation is huge, or a step was too large; try a smaller agent.learning_rate, "
+                "agent.normalize_reward or agent.normalize_obs. Checkpoints are from before"
+            )
         state: dict[str, Any] = {
             "learner": self.learner.state_dict(with_experience),
             "num_steps": self.num_steps,
@@ -238,6 +245,7 @@ class Run:
                 collector = {"restart": seed}
             state |= {
                 "collector": collector,
+                "env_settings": to_mapping(self.experiment.env),
                 "sides": sides,
                 "best_score": self.best_score,
                 "seconds": self.seconds,
@@ -269,8 +277,11 @@ class Run:
         self._env_seeds.bit_generator.state = state["env_seeds"]
         self.recent.extend(Episode(r, int(n)) for r, n in state["recent"])
         self.sides.load_state_dict(state["sides"])
+        env_settings = to_mapping(self.experiment.env)
         if "restart" in state["collector"]:
             self.collector.restart(state["collector"]["restart"])
+        elif state.get("env_settings", env_settings) != env_settings:
+            self.collector.restart(self._next_env_seed())  # a state would bring the old settings back
         elif "workers" in state["collector"] and not self.experiment.workers.num:
             self.collector.restart(self._next_env_seed())  # who played before is not there: episodes begin anew
         else:

@@ -22,6 +22,7 @@ class Player(Protocol):
 
         Raises:
             PlayerError: one of the games cannot go on; the error says which, and what was chosen before it.
+            Resigned: this player gives one of them up.
         """
         ...
 
@@ -31,7 +32,10 @@ class Player(Protocol):
 
 
 class PlayerError(EnvError):
-    """A player failed in one game, which ends that game and no other; the message is one sentence.
+    """A player failed in one game; the message is one sentence.
+
+    In a match it loses that game and no other. As an opponent inside environments it ends the run: what is learned
+    from games that were not played is worth nothing.
 
     Attributes:
         index: which of the states given to `choose` it failed in.
@@ -42,6 +46,10 @@ class PlayerError(EnvError):
         super().__init__(sentence)
         self.index = index
         self.chosen = list(chosen)
+
+
+class Resigned(PlayerError):
+    """A player gives up one game, which it has lost; it has not failed, and can go on in others."""
 
 
 def choose_all(player: Player, states: Sequence[pyspiel.State]) -> list[int | PlayerError]:
@@ -70,4 +78,4 @@ def _illegal(player: Player, state: pyspiel.State, action: int) -> str:
     return f"{player.name} chose action {action}, which is not legal at ply {state.move_number()}"
 
 
-__all__ = ["Player", "PlayerError", "choose_all"]
+__all__ = ["Player", "PlayerError", "Resigned", "choose_all"]

@@ -26,6 +26,7 @@ class Match:
     state: Any
     num_plies: int = 0
     first: int = -1
+    resigned: int | None = None  # the side that gave up
 
     def play(self, action: int, rng: np.random.Generator) -> None:
         """Play a move, and whatever chance then decides."""

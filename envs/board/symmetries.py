@@ -74,7 +74,16 @@ class Views:
         return {} if self._symmetries is None else {"views": self._drawn.copy()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go back to what `get_state` gave."""
+        """Go back to what `get_state` gave.
+
+        Raises:
+            EnvError: games that were seen through symmetries are to go on without, or the other way round.
+        """
+        if (was := "views" in state) != (now := self._symmetries is not None):
+            raise EnvError(
+                f"env.board.symmetries is {str(now).lower()}, but the games under way were saved with it "
+                f"{str(was).lower()}; set it to {str(was).lower()}"
+            )
         if self._symmetries is not None:
             self._drawn = state["views"].copy()
 

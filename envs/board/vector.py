@@ -18,7 +18,7 @@ from triathlon.envs.board.config import BoardConfig
 from triathlon.envs.board.drawing import draw
 from triathlon.envs.board.games import NAMESPACE, load_game
 from triathlon.envs.board.planes import Planes
-from triathlon.envs.board.player import Player, PlayerError, choose_all
+from triathlon.envs.board.player import Player, PlayerError, Resigned, choose_all
 from triathlon.envs.board.ply_limit import make_limit
 from triathlon.envs.board.starts import NUM_TRIES, Match, Starts
 from triathlon.envs.board.symmetries import Views, symmetries_of
@@ -35,7 +35,7 @@ class BoardEnvs(VectorEnv[Any, Any, Any]):
     In self-play every move of either side is a step, and `reward` is the result for the side that moved first. In a
     game against an opponent, the opponent moves inside `step` (and before the first observation), `reward` is the
     result for the agent's side, and the agent changes sides from game to game. Results are open_spiel's: usually 1, 0
-    or -1.
+    or -1; an opponent that resigns has lost as much as there is to lose.
 
     `info["action_mask"]` `[N, A]` bool: the legal actions in the new observation (all after the end of a game).
     `info["learning_reward"]` `[N]`: the result for the side that just moved.
@@ -120,7 +120,10 @@ class BoardEnvs(VectorEnv[Any, Any, Any]):
         for i in played:
             match = self.matches[i]
             player = match.state.current_player()
-            if player < 0:
+            if match.resigned is not None:
+                self._over[i] = True
+                result[i] = self.game.max_utility() * (1 if match.resigned == 1 else -1)
+            elif player < 0:
                 self._over[i] = True
                 result[i] = match.state.player_return(0)
                 player = 1 - movers[i]
@@ -216,7 +219,7 @@ class BoardEnvs(VectorEnv[Any, Any, Any]):
             self._views.begin(i, self.generators[i])
 
     def _is_over(self, match: Match) -> bool:
-        return match.state.is_terminal() or self.limit.is_reached(match.num_plies)
+        return match.resigned is not None or match.state.is_terminal() or self.limit.is_reached(match.num_plies)
 
     def _let_opponents_move(self, columns: list[int]) -> None:
         """Opponents move, many games at once, until each game is over or the agent's."""
@@ -227,9 +230,12 @@ class BoardEnvs(VectorEnv[Any, Any, Any]):
                 mine = [i for i in waiting if self.opponents[i] is player]
                 answers = choose_all(player, [self.matches[i].state for i in mine])
                 for i, answer in zip(mine, answers, strict=True):
-                    if isinstance(answer, PlayerError):
+                    if isinstance(answer, Resigned):
+                        self.matches[i].resigned = self.matches[i].state.current_player()
+                    elif isinstance(answer, PlayerError):
                         raise EnvError(f"{self.name}: {answer} (game {i})") from answer
-                    self.matches[i].play(answer, self.generators[i])
+                    else:
+                        self.matches[i].play(answer, self.generators[i])
 
     def _is_opponents_turn(self, i: int) -> bool:
         match = self.matches[i]

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from triathlon.agents.segment import Segment
+from triathlon.networks.errors import SettingError
 
 Practise = Callable[..., Any]
 
@@ -198,3 +199,19 @@ def test_stored_states_give_what_acting_saw(practise: Practise, kind: str) -> No
                 torch.testing.assert_close(values[t, i], whole[same][0], atol=1e-5, rtol=1e-5)
                 checked += 1
     assert checked > 40
+
+
+def test_the_replay_keeps_rewards_as_they_were_paid(practise: Practise) -> None:
+    """Statistics move on while a transition lies in the replay: alike transitions have alike returns."""
+    practice = practise({"id": "CartPole-v1", "num_envs": 1}, DQN | {"normalize_reward": True, "gamma": 0.99}, LINEAR)
+    practice.play(100)
+    drawn = practice.learner.replay.sample(64)
+    assert drawn.segment.reward[0].unique().tolist() == [1.0]
+    expected = practice.learner.reward_scaler.scale(torch.ones(1).numpy()).item()
+    assert expected < 0.5
+    torch.testing.assert_close(drawn.returns, torch.full_like(drawn.returns, expected))
+
+
+def test_double_precision_on_a_device_without_it(practise: Practise) -> None:
+    with pytest.raises(SettingError, match="device: mps has not; set device to cpu"):
+        practise("CartPole-v1", DQN | {"normalize_obs": True}, LINEAR, device="mps")

@@ -201,6 +201,25 @@ def test_bytes_of_a_row() -> None:
     assert packed.nbytes - 32 * 101 < 4 * 20  # 64 zeros in a few bytes, four times
 
 
+def test_rewards_are_scaled_when_they_are_drawn() -> None:
+    """What was stored while rewards were small to the statistics is seen by those of now."""
+    scale = [1.0]
+    replay = make(n_step=2, scale_reward=lambda reward: reward * np.float32(scale[0]))
+    replay.add(simple(0, [1, 0, 0]))
+    for scale[0] in (1.0, 0.5):
+        sample = replay.sample(1)
+        assert sample.returns.item() == pytest.approx(scale[0] * (1 + 0.9 * 10))
+        assert sample.segment.reward[0].item() == 1.0  # what was paid
+
+
+def test_a_saved_replay_serves_samples_as_long_as_its_own_or_shorter() -> None:
+    replay = make(n_step=3)
+    replay.add(simple(0, [1, 0, 0, 0, 0]))
+    make(n_step=2).load_state_dict(replay.state_dict())
+    with pytest.raises(SettingError, match=r"n_step are 5, but .* made for 4 at most"):
+        make(n_step=4).load_state_dict(replay.state_dict())
+
+
 @pytest.mark.parametrize(
     ("options", "num_rows", "message"),
     [

@@ -37,6 +37,10 @@ def _from_the_root(monkeypatch, request):
         (EnvConfig("CartPole-v1", kwargs={"max_episode_steps": 9}), "kwargs must not hold max_episode_steps"),
         (EnvConfig("triathlon/CueRecall-v0", kwargs={"delay": -1}), "CueRecall: delay must be at least 0, found -1"),
         (EnvConfig("triathlon/TMaze-v0", max_episode_steps=5), "TMaze: max_episode_steps must exceed length 10"),
+        (
+            EnvConfig("triathlon/TMaze-v0", vectorization="process", max_episode_steps=5),
+            "TMaze: max_episode_steps must exceed length 10",
+        ),
         (EnvConfig("CartPole-v1", hide=(1, 4)), "CartPole-v1: hide has index 4; its observation has parts 0 to 3"),
         (EnvConfig("CartPole-v1", hide=(-1,)), "hide has index -1"),
         (EnvConfig("CartPole-v1", hide=(0, 1, 2, 3)), "hide leaves nothing of the 4 parts"),

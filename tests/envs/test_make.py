@@ -108,6 +108,28 @@ def test_auto_takes_the_vector_entry_point_and_honours_limit_and_kwargs():
     assert all((s[1] == 0).all() for s in steps)
 
 
+@pytest.mark.parametrize("how", ["auto", "sync", "process"])
+@pytest.mark.parametrize("limit", [30, 100])
+def test_a_limit_above_or_below_the_environments_own_holds(how, limit):
+    """T-maze's own is 44; a step north at the start walks into the wall."""
+    envs = make_envs(EnvConfig("triathlon/TMaze-v0", num_envs=1, vectorization=how, max_episode_steps=limit))
+    envs.reset(seed=0)
+    assert [envs.step(np.zeros(1, int))[3][0] for _ in range(limit)] == [False] * (limit - 1) + [True]
+    envs.close()
+
+
+def test_a_single_environments_limit_is_that_of_the_configuration():
+    """CartPole from pixels ends after 500 steps by itself; this keeps the pole up for ever."""
+    env = make_env(EnvConfig("triathlon/CartPolePixels-v0", max_episode_steps=1000))
+    env.reset(seed=0)
+    for t in range(1000):
+        x, theta, x_dot, theta_dot = env.unwrapped.column.cart_state[[0, 2, 1, 3], 0]
+        *_, terminated, truncated, _ = env.step(int(x + 2 * x_dot + 20 * theta + 5 * theta_dot > 0))
+        assert (terminated, truncated) == (False, t == 999)
+    with pytest.raises(EnvError, match="TMaze: max_episode_steps must exceed length 10 to reach the junction, found 5"):
+        make_env(EnvConfig("triathlon/TMaze-v0", max_episode_steps=5))
+
+
 def test_auto_steps_single_environments_where_wrappers_are_asked_for():
     envs = make_envs(EnvConfig("CartPole-v1", num_envs=2, wrappers=(f"{USER}:AddOne",)))
     assert isinstance(envs.unwrapped, SyncVectorEnv)

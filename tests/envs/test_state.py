@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -87,3 +88,86 @@ def test_a_state_of_other_environments_is_refused():
     state = state_of(make_envs(EnvConfig("CartPole-v1", num_envs=2)))
     with pytest.raises(EnvError, match=r"they differ in .*CartPoleVectorEnv of 2, 1 CartPoleVectorEnv of 3"):
         restore(make_envs(EnvConfig("CartPole-v1", num_envs=3)), state)
+
+
+class Telling(gym.Env):
+    """Counts to 9, and tells its state by methods of its own, if it has them both."""
+
+    observation_space = gym.spaces.Box(0, 9, (1,))
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.number = 0
+        return self._obs(), {}
+
+    def step(self, action):
+        self.number += 1
+        return self._obs(), 1.0, self.number == 9, False, {}
+
+    def _obs(self):
+        return np.array([self.number], np.float32)
+
+
+class TellsTheObservation(Telling):
+    """A name that many environments have for something else."""
+
+    def get_state(self):
+        return self._obs()
+
+
+class TellsSomethingElse(Telling):
+    def get_state(self):
+        return {"pole": self.number}
+
+
+class TellsInKeysOfItsOwn(Telling):
+    """Keys that are no text, tuples and a generator do not pass through JSON as they are."""
+
+    def get_state(self):
+        return {0: (self.number, None), "random": self.np_random}
+
+    def set_state(self, state):
+        (self.number, _), self.np_random = state[0], state["random"]
+        assert isinstance(state[0], tuple)
+
+
+@pytest.mark.parametrize("kind", [Telling, TellsTheObservation, TellsSomethingElse, TellsInKeysOfItsOwn])
+def test_an_environments_own_methods_are_used_where_both_are_there(kind):
+    config = EnvConfig(f"{__name__}:{kind.__name__}", num_envs=2)
+    envs, again = make_envs(config), make_envs(config)
+    envs.reset(seed=0)
+    again.reset(seed=1)
+    actions = [np.zeros(2, np.int64)] * 5
+    steps(envs, actions)
+    state = state_of(envs)
+    assert state is not None
+    restore(again, through_disk(state))
+    for got, wanted in zip(steps(again, actions), steps(envs, actions), strict=True):
+        assert all(np.array_equal(g, w) for g, w in zip(got, wanted, strict=True))
+
+
+class TellsNoDict(Telling):
+    def get_state(self):
+        return [self.number]
+
+    def set_state(self, state):
+        (self.number,) = state
+
+
+class TellsWhatCannotBeKept(Telling):
+    def get_state(self):
+        return {"number": bytes([self.number])}
+
+    def set_state(self, state):
+        (self.number,) = state["number"]
+
+
+@pytest.mark.parametrize("kind", [TellsNoDict, TellsWhatCannotBeKept])
+def test_a_state_that_no_file_can_hold_counts_as_none(kind):
+    envs = make_envs(EnvConfig(f"{__name__}:{kind.__name__}", num_envs=2))
+    envs.reset(seed=0)
+    assert state_of(envs) is None

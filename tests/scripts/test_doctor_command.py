@@ -84,6 +84,7 @@ def test_help(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ("tiny.yaml --seconds 0", "--seconds is 0 but should be above 0"),
         ("tiny.yaml --trials -1", "--trials is -1 but should be at least 0"),
         ("tiny.yaml stray", "'stray' is not understood"),
+        ("tiny.yaml --engine sb3", "engine is sb3, but the doctor measures engine: native only"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence(

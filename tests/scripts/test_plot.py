@@ -80,6 +80,13 @@ def test_a_run_without_curves_says_so(run: Path, tmp_path: Path) -> None:
         read_curve(tmp_path, "rollout/ep_rew_mean")
 
 
+def test_times_that_were_not_written_yet(tmp_path: Path) -> None:
+    (tmp_path / "progress.csv").write_text("time/total_timesteps,eval/mean_reward\n100,9.5\n")
+    assert read_curve(tmp_path, "eval/mean_reward").y.tolist() == [9.5]
+    with pytest.raises(RunError, match=r"has written no time yet, .* use --over steps"):
+        read_curve(tmp_path, "eval/mean_reward", "time")
+
+
 @pytest.mark.parametrize("bytes_", [b"\xff\xfe", b"\0\0\0,\0"])
 def test_a_damaged_table_is_said_so(run: Path, tmp_path: Path, bytes_: bytes) -> None:
     (tmp_path / "progress.csv").write_bytes((run / "progress.csv").read_bytes() + bytes_)

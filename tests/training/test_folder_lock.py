@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -58,6 +60,29 @@ def test_where_nothing_can_be_written(tmp_path: Path) -> None:
         locked(tmp_path / "missing"),
     ):
         pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_keeps_nobody_from_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    monkeypatch.setattr("fcntl.lockf", failing(number))
+    with locked(tmp_path):
+        pass
+    assert "see to it that no other command works on it" in capsys.readouterr().err
+
+
+def test_a_lock_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fcntl.lockf", failing(errno.EIO))
+    with pytest.raises(RunError, match="cannot be locked: Input/output error"), locked(tmp_path):
+        pass
+
+
+def failing(number: int) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
 
 
 @pytest.fixture

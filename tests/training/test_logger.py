@@ -170,6 +170,14 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk(tmp_path: Path) -> None:
-    (tmp_path / "monitor.csv").symlink_to("/dev/full")
+    """What was written before stays, also where a table is written anew because it got more columns."""
+    written = logger(tmp_path)
+    written.scalars({"train/loss": 1.0}, 10)
+    before = (tmp_path / "progress.csv").read_bytes()
+    (tmp_path / ".progress.partial.csv").symlink_to("/dev/full")
+    with pytest.raises(RunError, match="cannot be written: No space left on device"):
+        written.scalars({"train/loss": 0.5, "eval/mean_reward": 3.0}, 20)
+    assert (tmp_path / "progress.csv").read_bytes() == before
+    (tmp_path / ".monitor.partial.csv").symlink_to("/dev/full")
     with pytest.raises(RunError, match="cannot be written: No space left on device"):
         logger(tmp_path)

@@ -227,6 +227,26 @@ def test_a_checkpoint_of_another_environment_is_refused(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "checkpoints" / "last.safetensors", other)
 
 
+def test_a_run_goes_on_in_environments_that_were_changed(tmp_path: Path) -> None:
+    """The state of the old ones would bring their settings back: new episodes begin."""
+    settings = {"logging": {"tensorboard": False, "csv": True}, "agent": PPO | {"learning_rate": 1e-9}}
+    train(experiment(env=CARTPOLE | {"max_episode_steps": 400}, **settings), tmp_path)
+    changed = CARTPOLE | {"max_episode_steps": 7, "vectorization": "sync"}
+    train(experiment(env=changed, total_steps=1000, **settings), tmp_path, resume=True)
+    rows = list(csv.DictReader((tmp_path / "monitor.csv").read_text().splitlines()[1:]))
+    before, after = ([int(row["l"]) for row in rows if (float(row["step"]) > 420) is late] for late in (False, True))
+    assert max(before) > 7 and len(after) > 40 and set(after) == {7}
+
+
+def test_weights_that_are_no_numbers_end_a_run_and_replace_no_checkpoint(tmp_path: Path) -> None:
+    train(experiment(checkpoint={"period": 50}), tmp_path)
+    before = (tmp_path / "checkpoints" / "last.safetensors").read_bytes()
+    wild = experiment(checkpoint={"period": 50}, agent=PPO | {"learning_rate": 1e38}, total_steps=2000)
+    with pytest.raises(RunError, match=r"the weights are no finite numbers any more after .* steps: .*learning_rate"):
+        train(wild, tmp_path, resume=True)
+    assert (tmp_path / "checkpoints" / "last.safetensors").read_bytes() == before
+
+
 def test_devices() -> None:
     assert pick_device("cpu") == torch.device("cpu")
     if not torch.cuda.is_available():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from triathlon.envs.board.player import Player, PlayerError, choose_all
+from triathlon.envs.board.player import Player, PlayerError, Resigned, choose_all
 from triathlon.training.board.ratings import Rating, Tally, elo_ratings
 from triathlon.training.errors import RunError
 
@@ -78,15 +78,15 @@ class _Table:
     first_seat: int  # who moved first
     opening_plies: int
     error: str | None = None
-    loser: int | None = None  # the side that forfeited
+    loser: int | None = None  # the side that forfeited or resigned
 
     @property
     def is_over(self) -> bool:
         return self.loser is not None or self.state.is_terminal()
 
     def result(self) -> GameRecord:
-        forfeited = -1.0 if self.loser == self.a_seat else 1.0
-        points = forfeited if self.loser is not None else np.sign(self.state.player_return(self.a_seat))
+        given_up = -1.0 if self.loser == self.a_seat else 1.0
+        points = given_up if self.loser is not None else np.sign(self.state.player_return(self.a_seat))
         return GameRecord(
             a_seat=self.a_seat,
             a_moved_first=self.a_seat == self.first_seat,
@@ -112,8 +112,8 @@ def play_match(
 
     A player is asked once a round for all the games in which it is to move. `openings="random"`: the first
     `opening_plies` are drawn uniformly from what is legal, so that players who draw nothing do not repeat one game.
-    Dice and openings draw from `rng`. A player that fails in a game forfeits that game; `on_game` hears of each
-    game when it ends.
+    Dice and openings draw from `rng`. A player that fails in a game forfeits that game, one that resigns loses it;
+    `on_game` hears of each game when it ends.
 
     Raises:
         RunError: a setting is out of range, or every opening of that many plies ends the game.
@@ -174,7 +174,8 @@ def _play_round(tables: Sequence[_Table], rng: np.random.Generator) -> None:
     for player, asked in waiting.values():
         for table, answer in zip(asked, choose_all(player, [table.state for table in asked]), strict=True):
             if isinstance(answer, PlayerError):
-                table.error, table.loser = str(answer), table.state.current_player()
+                table.error = None if isinstance(answer, Resigned) else str(answer)
+                table.loser = table.state.current_player()
             else:
                 table.state.apply_action(answer)
                 _roll(table.state, rng)

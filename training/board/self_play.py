@@ -1,12 +1,13 @@
 """Training by playing oneself: who the other side is, who looks ahead, and how strength is measured meanwhile.
 
-N games, P players. Results are 1 for a win, 0 for a draw, -1 for a loss.
+N games, P players. Results are above 0 for a win, 0 for a draw, below 0 for a loss.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,10 @@ class _Snapshot:
 class OpponentPool:
     """Earlier selves and bots, met the more often the more they win (Vinyals et al. 2019, "AlphaStar", Methods).
 
-    Each group of environments has the first `pool_share` of its games played against members of the pool.
+    The first `pool_share` of all games are played against members of the pool.
+
+    Raises:
+        RunError: `pool_share` of the games comes to none when rounded.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class OpponentPool:
     ) -> None:
         self.config, self._policy = config, policy
         self._games = [board_of(group) for group in envs]
+        self._num_against = _shared_out(config.pool_share, [games.num_envs for games in self._games])
         self._rng, self._seed = np.random.default_rng(seed), seed
         game = self._games[0].game
         self.members = [_Member(make_player(name, game, self._rng)) for name in config.bots]
@@ -71,9 +76,8 @@ class OpponentPool:
             self._next_snapshot = num_steps + self.config.snapshot_period
             self._add(self._policy.weights(), f"self at {num_steps:,}")
         self._dealt = []
-        for games in self._games:
+        for games, num_against in zip(self._games, self._num_against, strict=True):
             self._count_results(games)
-            num_against = round(self.config.pool_share * games.num_envs)
             self._dealt.append(self._rng.choice(len(self.members), num_against, p=self._chances()).tolist())
         self._deal()
 
@@ -81,7 +85,8 @@ class OpponentPool:
         for player, result in games.take_results():
             for member in self.members:
                 if member.player is player:
-                    member.points = WINDOW * member.points + (1 - WINDOW) * (result + 1) / 2
+                    # Points as in the arena, whatever a game pays: chances are made of them.
+                    member.points = WINDOW * member.points + (1 - WINDOW) * float(np.sign(result) + 1) / 2
 
     def _deal(self) -> None:
         for games, dealt in zip(self._games, self._dealt, strict=False):  # none are dealt before the first rollout
@@ -118,25 +123,38 @@ class OpponentPool:
         }
 
     def load_state_dict(self, state: dict[str, Any], draws: bool = True) -> None:
-        """Inverse of `state_dict`, for a pool with the same bots; without `draws` it keeps its own random numbers.
+        """Inverse of `state_dict`; without `draws` it keeps its own random numbers.
+
+        A run may go on with other settings: bots are known by their names, of the earlier selves the newest
+        `num_snapshots` are kept (none without a pool), and opponents are dealt anew if they are not the same.
 
         Raises:
             RunError: the state is of an earlier version.
         """
         if "dealt" not in state:
             raise RunError("its opponents were saved by an earlier version: it can be evaluated and watched, not go on")
-        names = state["names"][len(self.config.bots) :]
-        for name, *snapshot in zip(names, state["weights"], state["numbers"], state["generators"], strict=True):
-            weights, self._num_taken, drawing = snapshot
+        names, points = state["names"], state["points"]
+        num_bots = len(names) - len(state["weights"])
+        of_bots: dict[str, list[float]] = {}  # a bot may be there twice
+        for name, its_points in zip(names[:num_bots], points[:num_bots], strict=True):
+            of_bots.setdefault(name, []).append(its_points)
+        for member in self.members:
+            if waiting := of_bots.get(member.player.name):
+                member.points = waiting.pop(0)
+        num_kept = self.config.num_snapshots if self.config.pool_share else 0
+        snapshots = zip(state["weights"], state["numbers"], state["generators"], strict=True)
+        earlier = list(zip(names[num_bots:], points[num_bots:], snapshots, strict=True))
+        for name, its_points, (weights, self._num_taken, drawing) in earlier[max(0, len(earlier) - num_kept) :]:
             added = self._add(weights, name)
+            self.members[-1].points = its_points
             if draws:
                 added.generator.set_state(drawing)
-        for member, points in zip(self.members, state["points"], strict=True):
-            member.points = points
-        self._next_snapshot, self._num_taken = state["next_snapshot"], state["num_taken"]
+        self._next_snapshot = state["next_snapshot"] if num_kept else 0  # a pool that is set up again needs one at once
+        self._num_taken = state["num_taken"]
         if draws:
             self._rng.bit_generator.state = state["rng"]
-        self._dealt = state["dealt"]
+        is_same = [member.player.name for member in self.members] == names
+        self._dealt = state["dealt"] if is_same else []
         self._deal()
 
     def _add(self, weights: Tensor, name: str) -> _Snapshot:
@@ -158,14 +176,41 @@ class OpponentPool:
         return lost / lost.sum() if lost.sum() > 0 else None
 
 
+def _shared_out(share: float, sizes: Sequence[int]) -> list[int]:
+    """How many of each group's games are against the pool, so that of all games it is `share`, rounded."""
+    total = sum(sizes)
+    if share and not round(share * total):
+        raise RunError(
+            f"self_play.pool_share is {share}, which of {total} environments (env.num_envs) comes to none; set "
+            f"self_play.pool_share above {0.5 / total:g}, or env.num_envs to at least {int(0.5 / share) + 1}"
+        )
+    bounds = [round(share * stop) for stop in accumulate(sizes, initial=0)]
+    return [stop - start for start, stop in pairwise(bounds)]
+
+
 class BoardSides:
-    """The pool of opponents, the search and the measures of strength of one run."""
+    """The pool of opponents, the search and the measures of strength of one run.
+
+    Raises:
+        RunError: strength is to be measured in single positions, and the policy has a memory.
+    """
 
     def __init__(
-        self, config: SelfPlayConfig, envs: Sequence[VectorEnv[Any, Any, Any]], policy: Policy, seed: int
+        self,
+        config: SelfPlayConfig,
+        envs: Sequence[VectorEnv[Any, Any, Any]],
+        policy: Policy,
+        seed: int,
+        say: Callable[[str], None] | None = None,
     ) -> None:
+        for setting in ("ladder", "exploitability"):
+            if (value := getattr(config, setting)) and policy.initial_state(1):
+                raise RunError(
+                    f"self_play.{setting} is {value}, but it judges single positions, which a backbone with a memory "
+                    "cannot do; leave it out, or use a backbone without a memory"
+                )
         self._pool = OpponentPool(config, envs, policy, seed)
-        self._strength = Strength(config, board_of(envs[0]), seed)
+        self._strength = Strength(config, board_of(envs[0]), seed, say)
         self.advise = SearchTargets(config, board_of(envs[0]), policy, seed) if config.search_share else None
         self.before_rollout, self.metrics = self._pool.before_rollout, self._pool.metrics
         self.measure = self._strength.measure

@@ -7,9 +7,10 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Le
 
-from triathlon.agents.registry import refuse_unread
 from triathlon.envs.board.config import BoardConfig
+from triathlon.envs.errors import EnvError
 from triathlon.envs.make import EnvConfig
+from triathlon.networks.errors import refuse_unread
 
 Fraction = Annotated[float, Ge(0), Le(1)]
 
@@ -68,4 +69,17 @@ def judged(env: EnvConfig, config: SelfPlayConfig | None) -> EnvConfig:
     return replace(env, board=board)
 
 
-__all__ = ["SelfPlayConfig", "judged"]
+def refuse_groups(env: EnvConfig, config: SelfPlayConfig | None) -> None:
+    """Raises EnvError if groups of games, which step at the same time, would share opponents or a search.
+
+    A player answers one at a time: an engine is spoken to over one pipe, a network and a generator have one state.
+    """
+    for setting in ("pool_share", "search_share"):
+        if env.num_groups > 1 and (share := getattr(config, setting, 0.0)):
+            raise EnvError(
+                f"self_play.{setting} is {share} and env.num_groups is {env.num_groups}, but groups step at the same "
+                "time and would share opponents and a search; set env.num_groups to 1, or the other to 0"
+            )
+
+
+__all__ = ["SelfPlayConfig", "judged", "refuse_groups"]

@@ -73,17 +73,22 @@ class NoSides:
 
 
 def make_sides(
-    experiment: Experiment, envs: Sequence[VectorEnv[Any, Any, Any]], policy: Policy, seed: int | None = None
+    experiment: Experiment,
+    envs: Sequence[VectorEnv[Any, Any, Any]],
+    policy: Policy,
+    seed: int | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Sides:
     """The opponents and measures of an experiment; open_spiel is imported for board games only.
 
-    `seed` is what they draw by; None: that of the experiment.
+    `seed` is what they draw by; None: that of the experiment. `say` is told what goes wrong in games that measure
+    strength; None: stderr.
     """
     if experiment.self_play is None:
         return NoSides()
     from triathlon.training.board.self_play import BoardSides
 
-    return BoardSides(experiment.self_play, envs, policy, experiment.seed if seed is None else seed)
+    return BoardSides(experiment.self_play, envs, policy, experiment.seed if seed is None else seed, say)
 
 
 __all__ = ["Sides", "make_sides"]

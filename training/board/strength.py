@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+
 import numpy as np
 
 from triathlon.agents.agent import Policy
@@ -19,7 +22,10 @@ AGENT, ANCHOR = "agent", "random"
 class Strength:
     """Measures a policy at each evaluation; the games among the rungs of the ladder are played once, at the first."""
 
-    def __init__(self, config: SelfPlayConfig, games: BoardEnvs, seed: int) -> None:
+    def __init__(
+        self, config: SelfPlayConfig, games: BoardEnvs, seed: int, say: Callable[[str], None] | None = None
+    ) -> None:
+        self._say = say or _tell
         self.config, self._game, self._planes = config, games.game, games.planes
         self._seed = seed
         self._graph = GameGraph(self._game, MAX_POSITIONS) if config.exploitability else None
@@ -28,8 +34,13 @@ class Strength:
         self._among_rungs: Crosstable | None = None
 
     def measure(self, policy: Policy) -> dict[str, float]:
-        """Scalars to log: `eval/exploitability` and `mistakes`, `eval/elo` with its interval, scores against rungs."""
+        """Scalars to log: `eval/exploitability` and `mistakes`, `eval/elo` with its interval, scores against rungs.
+
+        `eval/forfeits`: how many of the games behind the rating one side could not play to their end.
+        """
         found: dict[str, float] = {}
+        if self._graph is None and not self._rungs:
+            return found  # before a player is made of the policy: one with a memory can be none
         agent = AgentPlayer(policy, self._planes, AGENT)
         if self._graph is not None:
             exploitability = self._graph.exploitability(agent.greedy)
@@ -56,12 +67,24 @@ class Strength:
             matches[i, last] = play_match(rung, agent, self._game, num_games, for_agent, "random", plies)
         table = Crosstable([*self._among_rungs.names, AGENT], matches)
         rating = table.ratings(for_ratings, ANCHOR)[-1]
+        forfeits = [error for match in matches.values() for error in match.errors]
+        if forfeits:
+            num = sum(len(match.games) for match in matches.values())
+            self._say(
+                f"{len(forfeits)} of the {num} games behind eval/elo were forfeited and count as lost; the first: "
+                f"{forfeits[0]}"
+            )
         scores = {f"eval/score_{rung.name}": table.tallies()[last][i].score for i, rung in enumerate(self._rungs)}
         return scores | {
             "eval/elo": rating.elo,
             "eval/elo_low": rating.interval[0],
             "eval/elo_high": rating.interval[1],
+            "eval/forfeits": float(len(forfeits)),
         }
+
+
+def _tell(sentence: str) -> None:
+    sys.stderr.write(f"{sentence}\n")
 
 
 __all__ = ["Strength"]

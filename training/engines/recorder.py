@@ -122,6 +122,11 @@ class Recorder:
             self._save("last")
         return not self._wish.to_stop and not self.experiment.evaluation.is_reached(self.best_score)
 
+    @property
+    def is_stopping(self) -> bool:
+        """Has somebody asked for a stop?"""
+        return self._wish.to_stop
+
     def judge(self, result: Result) -> None:
         """Play the final episodes and the video with the best policy."""
         can_draw = "rgb_array" in (self.eval_envs.metadata.get("render_modes") or ())

@@ -67,9 +67,30 @@ def train(
 
 
 def _train(recorder: Recorder, model: BaseAlgorithm, envs: SB3Envs) -> Result:
+    by_rollout = isinstance(model, PPO)
+
     class Report(BaseCallback):
+        """Counts what was learned from: of PPO whole rollouts, the last of which a stop or a kill may cut short."""
+
+        goes_on = True
+
+        def advance(self) -> bool:
+            self.goes_on = recorder.advance(self.num_timesteps, envs.take_episodes())
+            return self.goes_on
+
+        def _on_rollout_start(self) -> None:
+            if by_rollout and self.num_timesteps:
+                self.advance()
+
         def _on_step(self) -> bool:
-            return recorder.advance(self.num_timesteps, envs.take_episodes())
+            if not by_rollout:
+                return self.advance()
+            self.goes_on = self.goes_on and not recorder.is_stopping
+            return self.goes_on
+
+        def _on_training_end(self) -> None:
+            if by_rollout and self.goes_on:
+                self.advance()
 
     def learn() -> None:
         remaining = recorder.experiment.total_steps - recorder.num_steps
@@ -84,7 +105,7 @@ def _train(recorder: Recorder, model: BaseAlgorithm, envs: SB3Envs) -> Result:
         learn,
         lambda: take_weights(recorder.network, model.policy),
         metrics,
-        lambda: _state(model, recorder.experiment.checkpoint.replay),
+        lambda: _state(model, recorder.num_steps, recorder.experiment.checkpoint.replay),
     )
 
 
@@ -175,12 +196,13 @@ COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_n_calls", "_current
 ROWS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")  # of a replay
 
 
-def _state(model: BaseAlgorithm, with_experience: bool) -> dict[str, Any]:
-    """What a model needs to go on, as tensors and numbers: SB3's own files are pickles."""
+def _state(model: BaseAlgorithm, num_steps: int, with_experience: bool) -> dict[str, Any]:
+    """What a model needs to go on after `num_steps`, as tensors and numbers: SB3's own files are pickles."""
+    counters = {name: getattr(model, name) for name in COUNTERS if hasattr(model, name)}
     state: dict[str, Any] = {
         "policy": model.policy.state_dict(),
         "optimizer": model.policy.optimizer.state_dict(),
-        "counters": {name: getattr(model, name) for name in COUNTERS if hasattr(model, name)},
+        "counters": counters | {"num_timesteps": num_steps},
     }
     if isinstance(model, DQN) and with_experience:
         replay = model.replay_buffer
@@ -209,6 +231,8 @@ def _restore(model: BaseAlgorithm, recorder: Recorder) -> None:
         replay.pos, replay.full = saved["pos"], saved["full"]
         for name, rows in saved["rows"].items():
             _fill(getattr(replay, name), rows)
+    elif isinstance(model, DQN):  # a replay that was not saved is filled anew before anything is learned from it
+        model.learning_starts += model.num_timesteps
 
 
 def _refuse_other_capacity(num_rows: int, saved: dict[str, Any], experiment: Experiment) -> None:

@@ -164,7 +164,7 @@ class Study:
     def experiment(self, settings: Mapping[str, Any]) -> Experiment:
         """What a trial with these settings runs: no film and no final games, which cost time and choose nothing."""
         experiment = self.space.experiment(settings)
-        evaluation = dataclasses.replace(experiment.evaluation, final_episodes=0, video=False)
+        evaluation = dataclasses.replace(experiment.evaluation, final_episodes=0, video=False, saliency=False)
         threads = experiment.num_threads or self.config.cpus
         return dataclasses.replace(experiment, evaluation=evaluation, num_threads=threads)
 

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING
 
-from triathlon.envs.board.player import PlayerError
+from triathlon.envs.board.player import PlayerError, Resigned
 from triathlon.envs.errors import EnvError
 
 if TYPE_CHECKING:
@@ -29,6 +29,10 @@ FAREWELL_S = 1.0  # between a polite end and a kill
 
 class EngineFailure(Exception):
     """What an engine did wrong, as the rest of a sentence that begins with its name."""
+
+
+class EngineResigned(EngineFailure):
+    """An engine gave up a game; it can be asked about others."""
 
 
 class EngineProcess:
@@ -154,8 +158,10 @@ class EnginePlayer:
                     self._engine = self._start()
                 chosen.append(self._ask(self._engine, state))
             except EngineFailure as failure:
-                self.close(patience=0)
                 sentence = f"{self.name} {failure}, at ply {state.move_number()}"
+                if isinstance(failure, EngineResigned):
+                    raise Resigned(sentence, index, chosen) from failure
+                self.close(patience=0)
                 raise PlayerError(sentence, index, chosen) from failure
         return chosen
 
@@ -197,4 +203,4 @@ def find_program(program: str, name: str) -> str:
     return found
 
 
-__all__ = ["EngineFailure", "EnginePlayer", "EngineProcess", "find_program"]
+__all__ = ["EngineFailure", "EnginePlayer", "EngineProcess", "EngineResigned", "find_program"]

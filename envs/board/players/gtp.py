@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from triathlon.envs.board.games import parameters_of
-from triathlon.envs.board.players.engine import EngineFailure, EnginePlayer, EngineProcess
+from triathlon.envs.board.players.engine import EngineFailure, EnginePlayer, EngineProcess, EngineResigned
 from triathlon.envs.errors import EnvError
 
 if TYPE_CHECKING:
@@ -55,13 +55,14 @@ class GtpPlayer(EnginePlayer):
             self._greet(engine)
         for move in moves[len(self._known) :]:
             self.ask(engine, f"play {move}", self._timeout)
+        self._known = moves
         mover = state.current_player()
         actions: dict[str, int] = {move_text(state, mover, action): action for action in state.legal_actions()}
         color = next(iter(actions)).split()[0]
         answer = self.ask(engine, f"genmove {color}", self._timeout)
         move = f"{color} {answer.lower()}"
         if answer.lower() == "resign":
-            raise EngineFailure("resigned")
+            raise EngineResigned("resigned")
         if move not in actions:
             raise EngineFailure(f"answered {answer!r}, which is no legal move")
         self._known = [*moves, move]

@@ -78,7 +78,6 @@ for line in sys.stdin:
     elif misdeed == "hang": time.sleep(60)
     elif misdeed == "nonsense": say("= z99")
     elif misdeed == "babble": say("what?")
-    elif misdeed == "resign": say("= resign")
     moves += words[0] == "genmove"
 """
 
@@ -226,7 +225,6 @@ def test_whole_games_over_gtp(tmp_path: Path, players: list[EnginePlayer]) -> No
         ("gtp", "hang", "test-gtp gave no answer to 'genmove "),
         ("gtp", "nonsense", "test-gtp answered 'z99', which is no legal move, at ply "),
         ("gtp", "babble", "test-gtp answered 'what?' to 'genmove "),
-        ("gtp", "resign", "test-gtp resigned, at ply "),
         ("gtp", "refuse", "test-gtp refused 'play "),
     ],
 )

@@ -138,6 +138,15 @@ def test_without_symmetries_nothing_is_drawn_for_them() -> None:
         assert generator.random() == other.random()
 
 
+@pytest.mark.parametrize(("saved", "now"), [("true", "false"), ("false", "true")])
+def test_saved_games_go_on_with_the_symmetries_that_they_had(saved: str, now: str) -> None:
+    made = {str(on).lower(): BoardEnvs("tic_tac_toe", 2, BoardConfig(symmetries=on)) for on in (True, False)}
+    made[saved].reset(seed=0)
+    sentence = f"env.board.symmetries is {now}, but the games under way were saved with it {saved}; set it to {saved}"
+    with pytest.raises(EnvError, match=sentence):
+        made[now].set_state(made[saved].get_state())
+
+
 def test_agents_are_judged_on_the_board_as_it_is() -> None:
     env = EnvConfig("board/go", board=BoardConfig(symmetries=True))
     judging = judged(env, SelfPlayConfig())

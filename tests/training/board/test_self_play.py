@@ -1,4 +1,4 @@
-"""Self-play: who plays the other side, what is measured meanwhile, and that it can be stopped and go on."""
+"""Self-play: whose loss a gain is, a policy as a player, going on, and wrong settings."""
 
 from __future__ import annotations
 
@@ -9,41 +9,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gymnasium.vector import VectorEnv
 
-from triathlon.agents.agent import Policy
-from triathlon.agents.registry import make_learner
-from triathlon.envs.board.exact import GameGraph
 from triathlon.envs.board.symmetries import symmetries_of
 from triathlon.envs.errors import EnvError
 from triathlon.envs.make import make_envs
 from triathlon.training import checkpoint
 from triathlon.training.board.agent_player import AgentPlayer
-from triathlon.training.board.self_play import OpponentPool, board_of
-from triathlon.training.board.self_play_config import SelfPlayConfig
-from triathlon.training.board.strength import Strength
-from triathlon.training.config import Experiment, dump, from_mapping
+from triathlon.training.board.self_play import board_of
+from triathlon.training.config import dump
 from triathlon.training.errors import RunError
 from triathlon.training.runner import train
-from triathlon.training.task import make_task
 
 pytest.importorskip("pyspiel")
-MLP = {"kind": "mlp", "hidden_sizes": [16]}
-PPO = {"kind": "ppo", "num_steps": 8, "num_epochs": 1, "batch_size": 32}
-DQN = {"kind": "dqn", "learning_starts": 32, "train_period": 16, "batch_size": 8, "buffer_size": 500}
-QUIET = {"final_episodes": 0, "video": False}
 
+from tests.training.board.playing import DQN, MLP, PPO, QUIET, column, experiment, policy_for
 
-def experiment(game: str = "tic_tac_toe", agent: Any = PPO, **settings: Any) -> Experiment:
-    env = {"id": f"board/{game}", "num_envs": 4}
-    base = {"env": env, "agent": agent, "backbone": MLP, "total_steps": 300, "evaluation": QUIET, "num_threads": 1}
-    return from_mapping(base | settings)
-
-
-def policy_for(run: Experiment, envs: VectorEnv[Any, Any, Any]) -> Policy:
-    """An untrained policy."""
-    task = make_task(run, envs, torch.device("cpu"), np.random.SeedSequence(0))
-    return make_learner(run.agent, run.backbone, task).policy
+LSTM = {"kind": "lstm", "hidden_size": 8}
 
 
 def test_the_other_sides_gain_is_ones_own_loss(practise: Any) -> None:
@@ -136,66 +117,6 @@ def test_a_policy_as_a_player_moves_as_in_its_environment() -> None:
             assert str(match.state) == str(state)
 
 
-def test_the_pool_keeps_the_latest_selves_and_meets_those_it_loses_to() -> None:
-    run = experiment()
-    envs = make_envs(run.env)
-    games = board_of(envs)
-    policy = policy_for(run, envs)
-    config = SelfPlayConfig(pool_share=0.5, snapshot_period=100, num_snapshots=2, bots=("random",), prioritization=2.0)
-    pool = OpponentPool(config, [envs], policy, seed=0)
-    for num_steps in (0, 50, 100, 210):
-        pool.before_rollout(num_steps)
-    assert [member.player.name for member in pool.members] == ["random", "self at 100", "self at 210"]
-    envs.reset(seed=0)
-    assert sum(player is not None for player in games.opponents) == 2
-    pool.members[0].points, pool.members[1].points, pool.members[2].points = 0.9, 0.0, 1.0
-    chances = pool._chances()
-    np.testing.assert_allclose(chances, np.array([0.01, 1.0, 0.0]) / 1.01, rtol=1e-9)
-    games._results = [(pool.members[0].player, -1.0)]
-    pool.before_rollout(220)
-    assert pool.members[0].points == pytest.approx(0.98 * 0.9)
-    assert pool.metrics() == {
-        "self_play/score_pool": pytest.approx((0.882 + 0.0 + 1.0) / 3),
-        "self_play/score_hardest": 0.0,
-    }
-    other = OpponentPool(config, [envs], policy, seed=1)
-    other.load_state_dict(pool.state_dict())
-    assert [member.player.name for member in other.members] == ["random", "self at 100", "self at 210"]
-    assert [member.points for member in other.members] == [member.points for member in pool.members]
-    states = [match.state.clone() for match in games.matches]
-    for mine, theirs in zip(pool.members[1:], other.members[1:], strict=True):
-        assert isinstance(mine.player, AgentPlayer)
-        assert isinstance(theirs.player, AgentPlayer)
-        np.testing.assert_array_equal(mine.player.assess(states)[0], theirs.player.assess(states)[0])
-
-
-def test_strength_is_measured_exactly_and_on_a_ladder() -> None:
-    run = experiment()
-    envs = make_envs(run.env)
-    games = board_of(envs)
-    policy = policy_for(run, envs)
-    config = SelfPlayConfig(exploitability=True, ladder=("random", "mcts:100"), ladder_games=10)
-    strength = Strength(config, games, seed=0)
-    found = strength.measure(policy)
-    agent = AgentPlayer(policy, games.planes, "agent")
-    assert found["eval/exploitability"] == GameGraph(games.game).exploitability(agent.greedy).mean > 0.0
-    assert found["eval/elo_low"] < found["eval/elo"] < found["eval/elo_high"]
-    assert found["eval/score_mcts:100"] < 0.3  # it has learned nothing yet
-    strength.close()
-
-
-@pytest.mark.parametrize("agent", [PPO, DQN], ids=["ppo", "dqn"])
-def test_a_run_with_a_pool_goes_on(agent: Any, tmp_path: Path) -> None:
-    play = {"pool_share": 0.5, "snapshot_period": 60, "num_snapshots": 3}
-    train(experiment(agent=agent, self_play=play, total_steps=150), tmp_path)
-    before = checkpoint.load(tmp_path / "checkpoints" / "last.safetensors")["sides"]["names"]
-    result = train(experiment(agent=agent, self_play=play, total_steps=400), tmp_path, resume=True)
-    after = checkpoint.load(tmp_path / "checkpoints" / "last.safetensors")["sides"]["names"]
-    assert result.num_steps >= 400
-    assert len(after) == 3
-    assert after != before
-
-
 @pytest.mark.parametrize("agent", [PPO, DQN], ids=["ppo", "dqn"])
 def test_pure_self_play_goes_on_to_the_bit(agent: Any, tmp_path: Path) -> None:
     # What is annealed over the whole run would differ in a shorter one.
@@ -208,44 +129,10 @@ def test_pure_self_play_goes_on_to_the_bit(agent: Any, tmp_path: Path) -> None:
     assert all(torch.as_tensor(one[name]).equal(torch.as_tensor(other[name])) for name in one)
 
 
-@pytest.mark.parametrize("agent", [PPO, DQN], ids=["ppo", "dqn"])
-def test_a_killed_run_with_a_pool_goes_on_to_the_bit(
-    agent: Any, tmp_path: Path, learned: Any, dying_at_the_third_save: Any
-) -> None:
-    """Earlier selves draw on from where they were, and whom the next games are against is not dealt anew."""
-    play = {"pool_share": 0.75, "snapshot_period": 60, "num_snapshots": 2, "bots": ["random"]}
-    whole = experiment(agent=agent, self_play=play, total_steps=500, checkpoint={"period": 120})
-    train(whole, tmp_path / "whole")
-    with dying_at_the_third_save():
-        train(whole, tmp_path / "cut")
-    cut = checkpoint.load(tmp_path / "cut" / "checkpoints" / "last.safetensors")
-    assert cut["num_steps"] < 400 and cut["sides"]["numbers"][0] > 0  # the first snapshot was let go
-    train(whole, tmp_path / "cut", resume=True)
-    assert learned(tmp_path / "whole").equal(learned(tmp_path / "cut"))
-    one, other = (checkpoint.load(tmp_path / name / "checkpoints" / "last.safetensors") for name in ("whole", "cut"))
-    assert one["sides"]["points"] == other["sides"]["points"] and one["sides"]["dealt"] == other["sides"]["dealt"]
-
-
-def test_all_measurements_begin_from_the_same_openings() -> None:
-    """An agent that does not change has the same score against an opponent that does not, the first time as well."""
-    run = experiment("connect_four")
-    envs = make_envs(run.env)
-    config = SelfPlayConfig(ladder=("greedy",), ladder_games=8, judge_opening_plies=4)
-    strength = Strength(config, board_of(envs), seed=0)
-    seen: list[list[tuple[int, ...]]] = []
-
-    class Watched(AgentPlayer):
-        def choose(self, states: Sequence[Any]) -> list[int]:
-            seen[-1] += [tuple(state.history()[:4]) for state in states]
-            return super().choose(states)
-
-    agent = Watched(policy_for(run, envs), board_of(envs).planes, "agent")
-    for _ in range(3):
-        seen.append([])
-        strength._climb(agent)
-    openings = [{history for history in histories if len(history) == 4} for histories in seen]
-    assert len(openings[0]) > 4
-    assert openings[0] == openings[1] == openings[2]
+def test_a_memory_plays_itself_and_is_evaluated(tmp_path: Path) -> None:
+    evaluation = QUIET | {"period": 100, "num_episodes": 2}
+    train(experiment(backbone=LSTM, evaluation=evaluation), tmp_path)
+    assert len(column(tmp_path, "eval/mean_reward")) == 3
 
 
 def test_evaluations_are_against_the_judge() -> None:
@@ -269,7 +156,28 @@ def test_evaluations_are_against_the_judge() -> None:
             {"env": {"id": "board/go", "board": {"opponent": "random"}}, "self_play": {"pool_share": 0.5}},
             r"env\.board\.opponent is random, who plays every game",
         ),
-        ({"backbone": {"kind": "lstm", "hidden_size": 8}, "self_play": {"pool_share": 0.5}}, r"remembers what it saw"),
+        ({"backbone": LSTM, "self_play": {"pool_share": 0.5}}, r"remembers what it saw"),
+        (
+            {"backbone": LSTM, "self_play": {"ladder": ["random"]}},
+            r"self_play\.ladder is \('random',\), but it judges single positions, which a backbone with a memory",
+        ),
+        (
+            {"backbone": LSTM, "self_play": {"exploitability": True}},
+            r"self_play\.exploitability is True, but it judges",
+        ),
+        (
+            {"env": {"id": "board/go", "num_envs": 4, "num_groups": 2}, "self_play": {"pool_share": 0.5}},
+            r"self_play\.pool_share is 0\.5 and env\.num_groups is 2, but groups step at the same time",
+        ),
+        (
+            {"env": {"id": "board/go", "num_envs": 4, "num_groups": 2}, "self_play": {"search_share": 0.1}},
+            r"self_play\.search_share is 0\.1 and env\.num_groups is 2, but .* set env\.num_groups to 1",
+        ),
+        (
+            {"self_play": {"pool_share": 0.1}},
+            r"pool_share is 0\.1, which of 4 environments \(env\.num_envs\) comes to none; set self_play\.pool_share "
+            r"above 0\.125, or env\.num_envs to at least 6",
+        ),
         (
             {"self_play": {"bots": ["random"]}},
             r"self_play: bots is \('random',\), but nothing reads it unless self_play\.pool_share is above 0",

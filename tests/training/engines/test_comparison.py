@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
-from triathlon.scripts.main import main
+from triathlon.scripts.main import INTERRUPTED, main
+from triathlon.training import checkpoint
 from triathlon.training.curves import Curve
 from triathlon.training.engines.comparison import Compared, band, table
 from triathlon.training.errors import RunError
@@ -81,6 +87,9 @@ def test_runs_are_compared_and_not_run_again(tmp_path: Path, capfd: pytest.Captu
     [
         (["--engines", "native,sb4"], r"there is no engine 'sb4' \(did you mean 'sb3'\?\)"),
         (["--engines", "sb3,sb3"], "names an engine twice"),
+        (["--evaluation.final-episodes", "0"], "final_episodes is 0, but scores are compared"),
+        (["--logging.csv", "false"], "logging.csv is false, but learning curves are compared"),
+        (["--total-steps", "100", "--logging.period", "101"], "logging.period is 101 and total_steps 100, but"),
         (["--seeds", "0"], "--seeds is 0 but should be at least 1"),
         (["--engines", "native,rllib"], "agent.anneal_clip is true, which engine: rllib has no counterpart for"),
     ],
@@ -95,3 +104,39 @@ def test_wrong_comparisons_are_refused_before_anything_runs(
     with pytest.raises(RunError, match=sentence):
         compare(["cartpole_ppo", "--root", str(tmp_path / "runs"), *arguments])
     assert not (tmp_path / "runs").exists()
+
+
+def test_evaluations_that_only_training_alone_has_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A configuration may have a goal or saliency: neither is for comparisons, and neither is refused."""
+    from triathlon.scripts.compare import _parser, plan
+
+    monkeypatch.chdir(tmp_path)
+    evaluation = "{period: 10, goal: 475, saliency: true}"
+    (tmp_path / "mine.yaml").write_text(
+        f"env: {{id: CartPole-v1}}\nagent: {{kind: ppo}}\ntotal_steps: 90000\nevaluation: {evaluation}\n"
+    )
+    base, _ = plan(_parser().parse_args(["mine.yaml", "--engines", "native", "--seeds", "1"]), [])
+    assert base.evaluation.period is base.evaluation.goal is None and not base.evaluation.saliency
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_comparison_that_is_stopped_stops_its_trainer_with_a_checkpoint(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    pytest.importorskip("matplotlib")
+    settings = [part for pair in (SETTINGS | {"--total-steps": "10000000"}).items() for part in pair]
+    command = [sys.executable, "-m", "triathlon.scripts.main", "compare", "cartpole_ppo", "--engines", "native"]
+    command += ["--seeds", "1", "--root", str(tmp_path), "--out", str(tmp_path / "out.png"), *settings]
+    folder = tmp_path / "CartPole-v1" / "compare-cartpole_ppo-native-seed1"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as comparing:
+        while not (table := folder / "progress.csv").is_file() or table.read_text().count("\n") < 3:
+            assert comparing.poll() is None
+            time.sleep(0.1)
+        (trainer,) = psutil.Process(comparing.pid).children()
+        comparing.send_signal(number)
+        said, _ = comparing.communicate(timeout=60)
+    assert comparing.returncode == INTERRUPTED, said
+    assert "Stopped; the same command goes on." in said
+    assert not trainer.is_running()
+    steps = [float(row.split(",")[0]) for row in (folder / "progress.csv").read_text().splitlines()[1:]]
+    assert checkpoint.load(folder / "checkpoints" / "last.safetensors")["num_steps"] >= max(steps)

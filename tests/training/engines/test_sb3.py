@@ -30,9 +30,9 @@ from triathlon.training.runner import train
 
 QUIET = {"evaluation": {"final_episodes": 0, "video": False}, "num_threads": 1, "device": "cpu"}
 MLP = {"kind": "mlp", "hidden_sizes": [16]}
-PPO = {"kind": "ppo", "num_steps": 16, "batch_size": 32, "num_epochs": 2}
+PPO: dict[str, Any] = {"kind": "ppo", "num_steps": 16, "batch_size": 32, "num_epochs": 2}
 DQN = {"kind": "dqn", "learning_starts": 48, "batch_size": 16, "buffer_size": 300, "train_period": 6}
-CARTPOLE = {"id": "CartPole-v1", "num_envs": 3}
+CARTPOLE: dict[str, Any] = {"id": "CartPole-v1", "num_envs": 3}
 ODD = "tests.training.engines.odd_envs:OddEnv"
 
 
@@ -159,3 +159,45 @@ def _assert_same(recorder: Recorder, model: Any, obs: Any) -> None:
             found = torch.stack([log_prob, model.policy.predict_values(theirs)[:, 0]])
             expected = torch.stack([distribution.log_prob(drawn)[0], value[0]])
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("when", ["stopped", "saved"])
+def test_ppo_counts_the_rollouts_that_it_learned_from(
+    when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop or a checkpoint in the middle of a rollout gives its steps back to the budget."""
+    rollout = PPO["num_steps"] * CARTPOLE["num_envs"]
+    asked = Recorder.is_stopping.fget
+    assert asked is not None
+    calls = 0
+
+    def stop_in_the_third_rollout(recorder: Recorder) -> bool:
+        nonlocal calls
+        calls += 1
+        recorder._wish.to_stop = calls > 2.5 * PPO["num_steps"]
+        return bool(asked(recorder))
+
+    started = experiment(total_steps=10 * rollout, checkpoint={"period": 1 if when == "saved" else 10_000})
+    with monkeypatch.context() as patched:
+        patched.setattr(Recorder, "is_stopping", property(stop_in_the_third_rollout))
+        result = train(started, tmp_path)
+    assert result.interrupted and result.num_steps == 2 * rollout
+    state = checkpoint.load(tmp_path / "checkpoints" / "last.safetensors")
+    assert state["num_steps"] == state["engine_state"]["counters"]["num_timesteps"] == 2 * rollout
+    updates = state["engine_state"]["counters"]["_n_updates"]
+    assert updates == 2 * PPO["num_epochs"]
+    assert train(started, tmp_path, resume=True).num_steps == 10 * rollout
+    state = checkpoint.load(tmp_path / "checkpoints" / "last.safetensors")
+    assert state["engine_state"]["counters"]["_n_updates"] == 5 * updates
+
+
+def test_a_replay_that_was_not_saved_is_filled_anew_first(tmp_path: Path) -> None:
+    first = experiment(agent=DQN, total_steps=120, checkpoint={"replay": False})
+    train(first, tmp_path)
+    path = tmp_path / "checkpoints" / "last.safetensors"
+    updates = checkpoint.load(path)["engine_state"]["counters"]["_n_updates"]
+    assert updates > 0
+    train(replace(first, total_steps=120 + 42), tmp_path, resume=True)  # fewer than learning_starts
+    assert checkpoint.load(path)["engine_state"]["counters"]["_n_updates"] == updates
+    train(replace(first, total_steps=120 + 42 + 90), tmp_path, resume=True)
+    assert checkpoint.load(path)["engine_state"]["counters"]["_n_updates"] > updates

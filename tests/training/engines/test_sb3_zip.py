@@ -24,6 +24,7 @@ from torch import nn
 
 from triathlon.scripts.main import main
 from triathlon.training.config import from_mapping
+from triathlon.training.engines.sb3_model import Parity
 from triathlon.training.engines.sb3_zip import read_zip
 from triathlon.training.errors import RunError
 from triathlon.training.restoring import load_policy
@@ -180,3 +181,23 @@ def test_what_does_not_fit_is_said(tmp_path: Path, capsys: pytest.CaptureFixture
         read_zip(tmp_path / "model.zip").configuration()
     code = main(["export-sb3", str(tmp_path), str(tmp_path / "model.pt")])
     assert code == 2 and "should end in .zip" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_exported_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"env": {"id": "CartPole-v1", "num_envs": 2}, "agent": {"kind": "ppo", "num_steps": 16}}
+    quiet = {"evaluation": {"final_episodes": 0, "video": False}, "root": str(tmp_path / "runs"), "device": "cpu"}
+    experiment = from_mapping(settings | quiet | {"total_steps": 32})
+    folder = create(experiment, ["train"])
+    train(experiment, folder.path)
+    (tmp_path / "folder.zip").mkdir()
+    assert main(["export-sb3", str(folder.path), str(tmp_path / "folder.zip")]) == 2
+    assert "is a folder, not a file to write" in capsys.readouterr().err
+    kept = tmp_path / "kept.zip"
+    kept.write_bytes(b"what was there")
+    monkeypatch.setattr("triathlon.training.engines.sb3_model.parity", lambda *_: Parity(256, 0, 1.0, "values"))
+    assert main(["export-sb3", str(folder.path), str(kept)]) == 2
+    assert "was not kept" in capsys.readouterr().err
+    assert kept.read_bytes() == b"what was there"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.zip", "kept.zip", "runs"]
