@@ -89,7 +89,8 @@ class DQNConfig(AgentConfig):
                 "agent.compress_replay is true, but there are no pictures of bytes (uint8) among the observations to "
                 "compress; set it to false"
             )
-        if self.replay_device == "gpu" and not has_pictures(task.observation_space):
+        on_gpu = task.device.type == "cuda"  # else it is refused for that
+        if self.replay_device == "gpu" and on_gpu and not has_pictures(task.observation_space):
             raise SettingError(
                 "agent.replay_device: gpu keeps pictures of bytes (uint8) there, and there are none among the "
                 "observations; set it to auto"

@@ -202,10 +202,6 @@ TRAIN: dict[str, tuple[str, tuple[str, ...]]] = {
         "--agent.log-std-init -1",
         ("agent.log_std_init is -1.0", "nothing reads it unless actions are a Box"),
     ),
-    "pictures on a GPU where there are none": (
-        f"{DQN}--agent.replay-device gpu",
-        ("agent.replay_device: gpu", "set it to auto"),
-    ),
     "a priority of sequences for single rows": (
         f"{DQN}--agent.prioritized true --agent.priority-eta 0.5",
         ("agent.priority_eta is 0.5", "nothing reads it unless a sample has several trained rows"),

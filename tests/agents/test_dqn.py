@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 
+from triathlon.agents.registry import Task
 from triathlon.agents.segment import Segment
 from triathlon.networks.errors import SettingError
 
@@ -215,3 +219,12 @@ def test_the_replay_keeps_rewards_as_they_were_paid(practise: Practise) -> None:
 def test_double_precision_on_a_device_without_it(practise: Practise) -> None:
     with pytest.raises(SettingError, match="device: mps has not; set device to cpu"):
         practise("CartPole-v1", DQN | {"normalize_obs": True}, LINEAR, device="mps")
+
+
+def test_a_gpu_that_has_no_pictures_to_keep(practise: Practise) -> None:
+    config = practise("CartPole-v1", DQN, LINEAR).learner.config
+    space = gym.spaces.Box(0, 1, (4,))
+    task = Task(space, gym.spaces.Discrete(2), 1, 100, np.random.SeedSequence(0), torch.device("cuda"))
+    config.check(task)
+    with pytest.raises(SettingError, match=r"replay_device: gpu keeps pictures .* there are none"):
+        replace(config, replay_device="gpu").check(task)
