@@ -5,6 +5,7 @@ T rows in time, B environments, A actions.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -64,6 +65,10 @@ class Policy(Protocol):
 
     def load_weights(self, weights: Tensor) -> None:
         """Take over what another copy of this policy gave as `weights()`."""
+        ...
+
+    def steady(self) -> AbstractContextManager[None]:
+        """Inside, it only acts: what follows from its weights need not be computed again for each row."""
         ...
 
     def acting_state(self) -> dict[str, float]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Self
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from triathlon.agents.cuda_graph import CudaGraph
 from triathlon.agents.transfer import send
 from triathlon.networks.backbone import Obs, device_of, map_obs
+from triathlon.networks.images import weights_rounded_once
 
 
 class NetworkPolicy:
@@ -52,6 +54,10 @@ class NetworkPolicy:
         with torch.no_grad():
             for x, part in zip(self._tensors, parts, strict=True):
                 x.copy_(part.view(x.shape))
+
+    def steady(self) -> AbstractContextManager[None]:
+        """Inside, its network only acts: its weights are neither read nor changed."""
+        return weights_rounded_once(self.network)
 
     def acting_state(self) -> dict[str, float]:
         """What of `weights()` changes without a gradient step: here nothing."""

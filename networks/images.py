@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,4 +113,27 @@ def compute_pictures_in(network: nn.Module, precision: torch.dtype) -> None:
             module.precision = precision
 
 
-__all__ = ["ImageReader", "MapShape", "PictureBackbone", "compute_pictures_in"]
+@contextmanager
+def weights_rounded_once(network: nn.Module) -> Iterator[None]:
+    """Inside, the weights of parts that read pictures are rounded beforehand, not again at every call.
+
+    For a few pictures at a time rounding the weights takes as long as all the rest. What comes out is the same to the
+    bit; the weights must neither be learned nor be read meanwhile. On a GPU rounding is cheap, and a recorded graph
+    reads the weights from their place: there nothing is done.
+    """
+    whole: list[tuple[nn.Parameter, Tensor]] = []
+    for part in network.modules():
+        if isinstance(part, PictureBackbone) and part.precision != torch.float32:
+            layers = [layer for layer in part.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+            parameters = [parameter for layer in layers for parameter in layer.parameters(recurse=False)]
+            whole += [(each, each.data) for each in parameters if each.device.type == "cpu"]
+    try:
+        for parameter, weights in whole:
+            parameter.data = weights.to(torch.bfloat16)
+        yield
+    finally:
+        for parameter, weights in whole:
+            parameter.data = weights
+
+
+__all__ = ["ImageReader", "MapShape", "PictureBackbone", "compute_pictures_in", "weights_rounded_once"]

@@ -68,13 +68,14 @@ class Collector:
         """
         rows = SegmentRows(num_rows, self.num_envs, self.groups[0], self._for_gpu)
         states: list[list[State]] = [[] for _ in self.groups]
-        for t in range(num_rows):
-            for group, stored in zip(self.groups, states, strict=True):
-                if t:
-                    self._finish_step(rows, t - 1, group)
-                if t % self.state_period == 0:
-                    stored.append(group.memory)
-                self._act(rows, t, group)
+        with self.policy.steady():
+            for t in range(num_rows):
+                for group, stored in zip(self.groups, states, strict=True):
+                    if t:
+                        self._finish_step(rows, t - 1, group)
+                    if t % self.state_period == 0:
+                        stored.append(group.memory)
+                    self._act(rows, t, group)
         for group in self.groups:
             self._finish_step(rows, num_rows - 1, group)
             rows.see(num_rows, group)

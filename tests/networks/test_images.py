@@ -12,7 +12,7 @@ from torch import nn
 
 from triathlon.networks import config_class, make_backbone
 from triathlon.networks.cnn import CNN, CNNConfig
-from triathlon.networks.images import compute_pictures_in
+from triathlon.networks.images import compute_pictures_in, weights_rounded_once
 
 SPACE = spaces.Box(0, 255, (4, 36, 36), np.uint8)
 OBS = torch.randint(0, 256, (3, 2, 4, 36, 36), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -39,6 +39,29 @@ def test_bfloat16_is_nearly_the_same(kind: str) -> None:
     for name, parameter in network.named_parameters():
         assert parameter.dtype is torch.float32
         assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "normed"])
+def test_rounding_weights_once_changes_no_bit(kind: str) -> None:
+    torch.manual_seed(0)
+    settings = {"layer_norm": True} if kind == "normed" else KINDS[kind]
+    network = make_backbone(config_class("cnn" if kind == "normed" else kind)(**settings), SPACE)
+    with weights_rounded_once(network):  # nothing is rounded in float32
+        assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
+    compute_pictures_in(network, torch.bfloat16)
+    before = {name: (parameter.data_ptr(), parameter.clone()) for name, parameter in network.named_parameters()}
+    with torch.inference_mode():
+        expected, _ = network(OBS)
+    with weights_rounded_once(network), torch.inference_mode():
+        assert torch.bfloat16 in {parameter.dtype for parameter in network.parameters()}
+        for _ in range(2):
+            assert torch.equal(network(OBS)[0], expected)
+    for name, parameter in network.named_parameters():
+        assert parameter.data_ptr() == before[name][0] and torch.equal(parameter, before[name][1])
+    network(OBS)[0].square().mean().backward()  # and it learns
+    assert all(
+        parameter.grad is not None and parameter.grad.dtype is torch.float32 for parameter in network.parameters()
+    )
 
 
 @pytest.mark.parametrize("layer_norm", [False, True])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -64,6 +65,9 @@ class Adder:
 
     def set_columns(self, first: int, total: int) -> None:
         self.columns = first, total
+
+    def steady(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def initial_state(self, batch_size: int) -> tuple[Tensor, ...]:
         return (torch.zeros(batch_size),)
