@@ -117,22 +117,22 @@ def compute_pictures_in(network: nn.Module, precision: torch.dtype) -> None:
 def weights_rounded_once(network: nn.Module) -> Iterator[None]:
     """Inside, the weights of parts that read pictures are rounded beforehand, not again at every call.
 
-    For a few pictures at a time rounding the weights takes as long as all the rest. What comes out is the same to the
-    bit; the weights must neither be learned nor be read meanwhile. On a GPU rounding is cheap, and a recorded graph
-    reads the weights from their place: there nothing is done.
+    For a few pictures at a time rounding the weights takes a third of the time. What comes out is the same to the bit;
+    the weights must neither be learned nor be read meanwhile. On a GPU rounding is cheap, and a recorded graph reads
+    the weights from their place: there nothing is done.
     """
-    whole: list[tuple[nn.Parameter, Tensor]] = []
+    whole: list[tuple[nn.Parameter, Tensor, torch.dtype]] = []
     for part in network.modules():
         if isinstance(part, PictureBackbone) and part.precision != torch.float32:
             layers = [layer for layer in part.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
             parameters = [parameter for layer in layers for parameter in layer.parameters(recurse=False)]
-            whole += [(each, each.data) for each in parameters if each.device.type == "cpu"]
+            whole += [(each, each.data, part.precision) for each in parameters if each.device.type == "cpu"]
     try:
-        for parameter, weights in whole:
-            parameter.data = weights.to(torch.bfloat16)
+        for parameter, weights, precision in whole:
+            parameter.data = weights.to(precision)
         yield
     finally:
-        for parameter, weights in whole:
+        for parameter, weights, _ in whole:
             parameter.data = weights
 
 

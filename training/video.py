@@ -115,9 +115,9 @@ class _Mp4:
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         if self._writer is None:
             self._path.touch()  # what is wrong with a folder is said better by the system than by ffmpeg
-        with self._explained():
-            if self._writer is None:
+            with self._explained():
                 self._writer = self._open(frame.shape[1], frame.shape[0])
+        with self._explained():
             self._writer.send(np.ascontiguousarray(frame))
 
     def close(self) -> None:
