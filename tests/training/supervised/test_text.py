@@ -13,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from triathlon.networks.errors import SettingError
 from triathlon.training import checkpoint
 from triathlon.training.errors import RunError
 from triathlon.training.supervised.config import SupervisedExperiment, from_mapping
@@ -21,7 +22,7 @@ from triathlon.training.supervised.stream import Stream
 from triathlon.training.supervised.texts.pieces import UNKNOWN
 from triathlon.training.supervised.texts.sources import _orange, read_long_text, read_texts
 from triathlon.training.supervised.texts.text_generation import TextGeneration, draw, generate
-from triathlon.training.supervised.texts.words import Vocabulary, pad, split_words
+from triathlon.training.supervised.texts.words import Vocabulary, log_count_ratios, pad, split_words
 
 QUIET = {"logging": {"tensorboard": False, "csv": False}, "num_threads": 1, "device": "cpu"}
 LANGUAGE_MODELS = {
@@ -322,3 +323,41 @@ def test_words_start_with_small_vectors(tmp_path: Path) -> None:
     run.close()
     (table,) = [w for name, w in run.network.named_parameters() if "embedding" in name]
     assert table.std().item() == pytest.approx(0.05, rel=0.1)
+
+
+def test_ratios_of_counts_by_hand() -> None:
+    texts = pad([[2, 2, 3], [2], [3, 1]], 3, np.array([0, 0, 1]))
+    # Class 0: padding 1, unknown 1, word 2 in two texts and one to start with, word 3 in one: 1, 1, 3, 2 of 7.
+    # Class 1: 1, 2, 1, 2 of 6.
+    found = log_count_ratios(texts, 2, 4)
+    expected = [[0, 0], [0, 0], [math.log(3 / 7 * 6), -math.log(3 / 7 * 6)], [math.log(6 / 7), -math.log(6 / 7)]]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_the_other_classes_count_together() -> None:
+    texts = pad([[2], [2], [3]], 1, np.array([0, 1, 2]))
+    # Word 2 in class 2: 1 of 5; in the others: 2 texts and one to start with, of 1 + 1 + 3 + 1.
+    assert log_count_ratios(texts, 3, 4)[2, 2] == pytest.approx(math.log(1 / 5) - math.log(3 / 6))
+
+
+def test_words_may_start_from_their_counts_and_stay(tmp_path: Path) -> None:
+    task = {"kind": "text_classification", "source": str(reviews(tmp_path)), "word_start": "counts", "min_count": 1}
+    settings = {**QUIET, "task": task | {"words_learn": False}, "backbone": "tokens", "fit": {"num_epochs": 1}}
+    run = Fit(from_mapping(settings), tmp_path / "run")
+    (before,) = [w.clone() for name, w in run.network.named_parameters() if "embedding" in name]
+    ratios = log_count_ratios(run.task.data.train, 2, len(before))
+    np.testing.assert_allclose(before[:, :2], ratios, rtol=1e-6)
+    assert before[:, 2:].std().item() == pytest.approx(0.1, rel=0.1)
+    run.train()
+    (after,) = [w for name, w in run.network.named_parameters() if "embedding" in name]
+    assert torch.equal(before, after)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "found"),
+    [("mlp", "has none"), ({"kind": "tokens", "embedding_size": 1}, "has 1")],
+)
+def test_counts_need_words_with_vectors(tmp_path: Path, backbone: str | dict[str, Any], found: str) -> None:
+    task = {"kind": "text_classification", "source": str(reviews(tmp_path)), "word_start": "counts"}
+    with pytest.raises(SettingError, match=rf"task\.word_start: counts needs .* at least 2 features, .* {found}; set"):
+        Fit(from_mapping({**QUIET, "task": task, "backbone": backbone, "fit": {}}), tmp_path / "run")

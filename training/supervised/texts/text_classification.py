@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -14,12 +14,20 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import nn
 
+from triathlon.networks.errors import SettingError
 from triathlon.training.supervised.classification import Classification, ClassificationConfig
 from triathlon.training.supervised.examples import Batch, Dataset, Examples, Splits
 from triathlon.training.supervised.heads import Network, Pooling
 from triathlon.training.supervised.task import Evaluation
 from triathlon.training.supervised.texts.sources import read_text, read_texts
-from triathlon.training.supervised.texts.words import UNKNOWN, LeftOut, Vocabulary, pad, split_words
+from triathlon.training.supervised.texts.words import (
+    UNKNOWN,
+    LeftOut,
+    Vocabulary,
+    log_count_ratios,
+    pad,
+    split_words,
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,11 @@ class TextClassificationConfig(ClassificationConfig):
     left_out: Annotated[LeftOut, "what is not read of longer texts: their end, or their middle"] = "end"
     word_dropout: Annotated[float, Ge(0), Lt(1), "share of words made unknown while they are learned from"] = 0.0
     embedding_std: Annotated[float, Gt(0), "standard deviation of the words' vectors at the start"] = 0.1
+    word_start: Annotated[
+        Literal["noise", "counts"],
+        "what words' vectors start from: noise, or in it one feature a class, how much more frequent the word is there",
+    ] = "noise"
+    words_learn: Annotated[bool, "words' vectors learn; false: they stay as they start"] = True
     pooling: Pooling = "mean"
 
 
@@ -67,10 +80,26 @@ class TextClassification(Classification):
         self.space = spaces.Discrete(len(self.vocabulary))
 
     def prepare(self, network: Network) -> None:
-        """Small vectors: what a rare word says must not be the noise that torch draws from N(0, 1) for it."""
-        for module in network.modules():
-            if isinstance(module, nn.Embedding):
-                module.weight.mul_(self.config.embedding_std)
+        """Small vectors: what a rare word says must not be the noise that torch draws from N(0, 1) for it.
+
+        Raises:
+            SettingError: `word_start: counts` with a backbone that has no vector of a feature for each class.
+        """
+        tables = [module for module in network.modules() if isinstance(module, nn.Embedding)]
+        for table in tables:
+            table.weight.mul_(self.config.embedding_std).requires_grad_(self.config.words_learn)
+        if self.config.word_start == "counts":
+            num_classes = len(self.classes)
+            if not tables or tables[0].embedding_dim < num_classes:
+                found = f"has {tables[0].embedding_dim}" if tables else "has none"
+                raise SettingError(
+                    f"task.word_start: counts needs words' vectors (kind: tokens) of at least {num_classes} features, "
+                    f"one for each class, and this backbone {found}; set it to noise"
+                )
+            if self.data is not None:  # else trained weights take their place
+                assert isinstance(self.data.train, Examples)
+                ratios = log_count_ratios(self.data.train, num_classes, len(self.vocabulary))
+                tables[0].weight[:, :num_classes] = torch.from_numpy(ratios).float()
         super().prepare(network)
 
     def augment(self, batch: Batch, rng: np.random.Generator) -> Batch:

@@ -67,4 +67,22 @@ def pad(
     return Examples(obs, target, length)
 
 
-__all__ = ["PADDING", "UNKNOWN", "LeftOut", "Vocabulary", "pad", "shorten", "split_words"]
+def log_count_ratios(texts: Examples, num_classes: int, num_words: int) -> NDArray[np.float64]:
+    """`[V, K]`: the logarithm of how much likelier each word is in texts of a class than in those of the others.
+
+    A word counts once a text, and each has one count to start with (Wang & Manning 2012, "Baselines and Bigrams", §2);
+    as a start for vectors of words: Li et al. 2016, "Weighted Neural Bag-of-n-grams Model". Padding and the unknown: 0.
+    """
+    assert texts.length is not None
+    counts = np.ones((num_classes, num_words))
+    for words, length, label in zip(texts.obs, texts.length, texts.target, strict=True):
+        counts[label, np.unique(words[:length])] += 1
+    others = counts.sum(0) - counts - (num_classes - 2)  # of the others together, from one on
+    ratios: NDArray[np.float64] = np.log(counts / counts.sum(1, keepdims=True)) - np.log(
+        others / others.sum(1, keepdims=True)
+    )
+    ratios[:, [PADDING, UNKNOWN]] = 0.0
+    return ratios.T
+
+
+__all__ = ["PADDING", "UNKNOWN", "LeftOut", "Vocabulary", "log_count_ratios", "pad", "shorten", "split_words"]
