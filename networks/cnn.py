@@ -66,7 +66,7 @@ class CNN(PictureBackbone):
             if min(shape.height, shape.width) < kernel:
                 raise SettingError(
                     f"cnn: a picture of {self.read.height} x {self.read.width} is too small for "
-                    f"kernel_sizes {named[1]} with strides {named[2]}; use smaller ones, or kind: mlp"
+                    f"kernel_sizes {named[1]} with strides {named[2]}; use smaller ones, or kind: impala or mlp"
                 )
             self.convolutions.append(orthogonal(nn.Conv2d(shape.channels, channels, kernel, stride)))
             if config.layer_norm:  # one group of all channels is the layer norm of a picture

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -115,6 +116,20 @@ class Splits:
     train: Dataset
     validation: Dataset
     test: Dataset
+
+
+def digest(splits: Splits) -> str:
+    """SHA-256 of all examples that choose and test, and of how many are learned from: other data have another.
+
+    Where no part is given, examples are dealt out by their number, so one more anywhere changes which of them test.
+    """
+    found = hashlib.sha256(str(len(splits.train)).encode())
+    for part in (splits.validation, splits.test):
+        for batch in part.in_order(256):
+            for name in sorted(each.name for each in fields(batch)):
+                if (value := getattr(batch, name)) is not None:
+                    found.update(np.ascontiguousarray(value).tobytes())
+    return found.hexdigest()
 
 
 # Not the run's seed: all runs on a data set without parts of its own are judged by the same examples.

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from triathlon.training.progress import Progress
 from triathlon.training.stopping import stoppable
 from triathlon.training.supervised.averaging import average_of, follow
 from triathlon.training.supervised.config import SupervisedExperiment
-from triathlon.training.supervised.examples import Dataset, Indices
+from triathlon.training.supervised.examples import Dataset, Indices, digest
 from triathlon.training.supervised.network import (
     INITIAL,
     compile_backbone,
@@ -268,6 +269,7 @@ class Fit:
         }
         if name == "last":
             state |= {
+                "data": self._data,
                 "optimizer": self.optimizer.state_dict(),
                 "state": self._state,
                 "average": None if self.judged is self.network else self.judged.state_dict(),
@@ -279,12 +281,16 @@ class Fit:
         checkpoint.save(path, state)
         return path
 
+    @cached_property
+    def _data(self) -> str:
+        return digest(self.task.splits)
+
     def _restore(self, last: dict[str, Any]) -> None:
         path = self.folder / "checkpoints" / "last.safetensors"
         restore_network(self.network, last, path)
         if self.judged is not self.network:  # where nothing was averaged, the average starts from the weights
             restore_network(self.judged, {"network": last.get("average") or last["network"]}, path)
-        if last["facts"] != self.task.facts:
+        if last["facts"] != self.task.facts or last.get("data", self._data) != self._data:
             raise RunError(f"the data of task '{self.experiment.task.kind}' are not those that {path} was saved with")
         restore_optimizer(self.optimizer, last["optimizer"], path)
         self.num_steps, self.seconds = last["num_steps"], last["seconds"]

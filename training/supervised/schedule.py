@@ -91,7 +91,8 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], p
         optimizer.load_state_dict(state)  # takes the groups' options over as well
     except ValueError as error:
         raise RunError(
-            f"freeze_backbone is not what {path} was saved with: other weights learned there; leave it as it was"
+            f"other weights learned when {path} was saved; leave freeze_backbone and, for texts, task.words_learn as "
+            "they were"
         ) from error
     for group, options in zip(optimizer.param_groups, own, strict=True):
         group.update(options)

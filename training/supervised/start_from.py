@@ -102,10 +102,15 @@ def take_backbone(
     nothing is changed unless all fits.
 
     Raises:
-        RunError: no such run or checkpoint, no backbone in it, another vocabulary, or weights differ in name or shape
-            (`partly`: all do).
+        RunError: no such run or checkpoint, no backbone in it, another vocabulary, weights differ in name or shape
+            (`partly`: all do), or the backbone saw scaled observations, which a task has none of.
     """
     source = open_source(run)
+    if source.part("norm.") and not partly:
+        raise RunError(
+            f"init_from: the backbone in {source.path} learned from scaled observations (agent.normalize_obs), and a "
+            "task shows them as they are; take it all the same with init_partly: true"
+        )
     ours, theirs = (
         {name: found[name] for name in VOCABULARIES if name in found} for found in (facts or {}, source.facts)
     )

@@ -154,3 +154,14 @@ def test_another_environment_than_the_recordings_is_refused(tmp_path: Path) -> N
     source = written(tmp_path, obs, np.zeros(400, np.int64), spaces.Discrete(2))
     with pytest.raises(RunError, match="the recording is of another environment"):
         cloned(tmp_path, source, fitted={"num_epochs": 1}, env={"id": "CartPole-v1"})
+
+
+def test_where_nothing_was_played_no_action_is_asked_for(tmp_path: Path) -> None:
+    """Actions are counted from 1 here, and the last row of an episode, at which none was played, holds a 0."""
+    obs = np.random.default_rng(0).normal(size=(400, 2))
+    action = (obs[:, 0] > 0) + 1
+    action[19::20] = 0
+    source = written(tmp_path, obs, action, spaces.Discrete(2, start=1))
+    memory = {"kind": "gru", "hidden_size": 8}
+    found = cloned(tmp_path, source, memory, {"num_epochs": 12, "batch_size": 4}, num_rows=8)
+    assert found["accuracy"] > 0.8

@@ -190,6 +190,8 @@ def test_a_checkpoint_of_another_network_or_task_is_refused(tmp_path: Path) -> N
     fit(experiment(XOR, MLP, {"num_epochs": 1}), tmp_path)
     with pytest.raises(RunError, match="does not fit the settings of task and backbone"):
         Fit(experiment(XOR, {"kind": "mlp", "hidden_sizes": [9]}, {"num_epochs": 1}), tmp_path, resume=True)
+    with pytest.raises(RunError, match="data of task 'xor' are not those"):
+        Fit(experiment(XOR | {"num_examples": 17}, MLP, {"num_epochs": 1}), tmp_path, resume=True)
     with pytest.raises(RunError, match="is a checkpoint of xor, not of image_classification"):
         Fit(experiment(DIGITS, MLP, {"num_epochs": 1}), tmp_path, resume=True)
     shutil.rmtree(tmp_path / "checkpoints")
@@ -246,7 +248,7 @@ def test_a_run_with_a_memory_goes_on_with_batches_of_another_size(name: str, tmp
 @pytest.mark.parametrize("frozen", [False, True])
 def test_a_backbone_cannot_be_frozen_or_thawed_when_a_run_goes_on(frozen: bool, tmp_path: Path) -> None:
     fit(experiment(XOR, MLP, {"num_epochs": 1}, freeze_backbone=not frozen), tmp_path)
-    with pytest.raises(RunError, match=r"freeze_backbone is not what .* leave it as it was"):
+    with pytest.raises(RunError, match=r"other weights learned when .* was saved; leave freeze_backbone"):
         Fit(experiment(XOR, MLP, {"num_epochs": 1}, freeze_backbone=frozen), tmp_path, resume=True)
 
 

@@ -21,6 +21,7 @@ from triathlon.training.supervised.sounds.spectrogram_augmentation import (
     band_shifted,
     later,
     masked,
+    mean_strength,
     noisy,
 )
 
@@ -138,12 +139,21 @@ def test_moved_bands_are_between_their_neighbours() -> None:
 
 def test_hiss_adds_power() -> None:
     silence = np.full((400, 10, 8), -4.0, np.float32)
-    hissing = noisy(silence, 0.0, np.random.default_rng(0))
+    strength = np.zeros((1, 1, 8), np.float32)
+    hissing = noisy(silence, strength, 0.0, np.random.default_rng(0))
     level = hissing.mean((1, 2))
     assert (hissing >= silence).all()
     assert level.min() < -2.8 and -0.2 < level.max() < 0.1  # from 30 dB below to the mean strength, 0
     loud = np.full((4, 10, 8), 3.0, np.float32)
-    assert np.abs(noisy(loud, -10.0, np.random.default_rng(0)) - loud).max() < 0.001
+    assert np.abs(noisy(loud, strength, -10.0, np.random.default_rng(0)) - loud).max() < 0.001
+    weak = np.full((1, 1, 8), -2.0, np.float32)  # a band is drowned by hiss of its own strength only
+    below = noisy(silence, weak, 0.0, np.random.default_rng(0))
+    assert -2.2 < below.mean((1, 2)).max() < -1.9
+
+
+def test_the_strength_of_a_band_is_that_of_its_own_frames() -> None:
+    frames = np.array([[[1, 5], [3, 7], [100, 100]]], np.float32)
+    assert mean_strength(frames, np.array([2])).tolist() == [[[2, 6]]]
 
 
 def test_blots_are_of_the_size_and_number_that_are_asked_for() -> None:
@@ -219,10 +229,10 @@ def test_what_is_learned_from_is_measured_as_what_is_tested_on(
 
 def test_blots_are_at_the_mean_that_hiss_has_lifted() -> None:
     config = SpectrogramAugmentationConfig(loudest_noise=20.0, num_band_masks=1, band_mask_size=6)
-    frames = augmented(FRAMES, LENGTH, config, "recording", np.random.default_rng(0))
+    frames = augmented(FRAMES, LENGTH, mean_strength(FRAMES, LENGTH), config, "recording", np.random.default_rng(0))
     hidden = (frames == 0).all(1)
     assert 0 < hidden.sum() < hidden.size
     bare = SpectrogramAugmentationConfig(loudest_noise=20.0)
-    before = augmented(FRAMES, LENGTH, bare, "recording", np.random.default_rng(0))
+    before = augmented(FRAMES, LENGTH, mean_strength(FRAMES, LENGTH), bare, "recording", np.random.default_rng(0))
     assert all(abs(one[:size].mean()) < 1e-5 for one, size in zip(before, LENGTH, strict=True))
     assert np.array_equal(frames, np.where(hidden[:, None], 0, before))

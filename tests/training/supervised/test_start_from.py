@@ -25,7 +25,7 @@ MLP = {"kind": "mlp", "hidden_sizes": [8, 8]}
 XOR = {"kind": "xor", "num_examples": 16}
 
 
-def agent(kind: str, folder: Path, env: str = "CartPole-v1", backbone: Any = MLP) -> Path:
+def agent(kind: str, folder: Path, env: str = "CartPole-v1", backbone: Any = MLP, **more: Any) -> Path:
     """The folder of an agent that played a few steps."""
     settings = {
         "ppo": {"num_steps": 8, "batch_size": 8, "num_epochs": 1},
@@ -33,7 +33,7 @@ def agent(kind: str, folder: Path, env: str = "CartPole-v1", backbone: Any = MLP
         "pqn": {"num_steps": 8, "batch_size": 8},
     }[kind]
     quiet = QUIET | {"evaluation": {"final_episodes": 0, "video": False}, "root": str(folder)}
-    mapping = {"env": {"id": env, "num_envs": 1}, "agent": {"kind": kind, **settings}, "total_steps": 32}
+    mapping = {"env": {"id": env, "num_envs": 1}, "agent": {"kind": kind, **settings, **more}, "total_steps": 32}
     experiment = config.from_mapping({**quiet, **mapping, "backbone": backbone})
     run = create(experiment, ["test"])
     train(experiment, run.path)
@@ -51,6 +51,15 @@ def test_an_agents_backbone_starts_a_task(kind: str, tmp_path: Path) -> None:
     assert len(taken.matched) == 4 and not (taken.missing or taken.unused or taken.other_shape)
     for name, weight in backbone.state_dict().items():
         assert torch.equal(weight, weights[prefix + name])
+
+
+def test_a_backbone_that_saw_scaled_observations_is_refused(tmp_path: Path) -> None:
+    played = agent("ppo", tmp_path, normalize_obs=True)
+    experiment = config.load(played / "config.yaml")
+    backbone = make_backbone(experiment.backbone, spaces.Box(-np.inf, np.inf, (4,), np.float32))
+    with pytest.raises(RunError, match=r"learned from scaled observations \(agent\.normalize_obs\).*init_partly: true"):
+        take_backbone(backbone, played)
+    assert len(take_backbone(backbone, played, partly=True).matched) == 4
 
 
 def test_a_run_starts_from_another_and_can_stay_frozen(tmp_path: Path) -> None:

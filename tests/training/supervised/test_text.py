@@ -353,11 +353,26 @@ def test_words_may_start_from_their_counts_and_stay(tmp_path: Path) -> None:
     assert torch.equal(before, after)
 
 
-@pytest.mark.parametrize(
-    ("backbone", "found"),
-    [("mlp", "has none"), ({"kind": "tokens", "embedding_size": 1}, "has 1")],
-)
-def test_counts_need_words_with_vectors(tmp_path: Path, backbone: str | dict[str, Any], found: str) -> None:
+def test_counts_need_a_feature_for_each_class(tmp_path: Path) -> None:
     task = {"kind": "text_classification", "source": str(reviews(tmp_path)), "word_start": "counts"}
-    with pytest.raises(SettingError, match=rf"task\.word_start: counts needs .* at least 2 features, .* {found}; set"):
+    backbone = {"kind": "tokens", "embedding_size": 1}
+    with pytest.raises(SettingError, match=r"task\.word_start: counts .* at least 2 features, .* these have 1 "):
         Fit(from_mapping({**QUIET, "task": task, "backbone": backbone, "fit": {}}), tmp_path / "run")
+
+
+@pytest.mark.parametrize("setting", [{"word_start": "counts"}, {"words_learn": False}, {"embedding_std": 0.5}])
+def test_without_words_vectors_nothing_reads_how_they_start(tmp_path: Path, setting: dict[str, Any]) -> None:
+    task = {"kind": "text_classification", "source": str(reviews(tmp_path)), **setting}
+    with pytest.raises(
+        SettingError, match=rf"task\.{next(iter(setting))} is .* unless the backbone has words' vectors"
+    ):
+        Fit(from_mapping({**QUIET, "task": task, "backbone": "mlp", "fit": {}}), tmp_path / "run")
+
+
+def test_a_frozen_backbone_keeps_its_words(tmp_path: Path) -> None:
+    task = {"kind": "text_classification", "source": str(reviews(tmp_path))}
+    frozen = {**QUIET, "task": task, "backbone": "tokens", "fit": {"num_epochs": 1}, "freeze_backbone": True}
+    run = Fit(from_mapping(frozen), tmp_path / "run")
+    before = {name: weight.clone() for name, weight in run.network.backbone.named_parameters()}
+    run.train()
+    assert before and all(torch.equal(before[name], w) for name, w in run.network.backbone.named_parameters())

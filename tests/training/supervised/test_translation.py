@@ -98,6 +98,15 @@ def test_words_without_a_space_come_back_without_a_sign(tmp_path: Path) -> None:
     assert 0 not in task.numbers("dab")
 
 
+def test_what_people_wrote_is_the_measure(tmp_path: Path) -> None:
+    """Two characters that were not learned are one token, but not the same."""
+    task, network = untrained(tmp_path, beam_size=1)
+    with torch.no_grad():
+        found = task.evaluate(network, task._pairs([("ab 猫 cd ab dd", "ab 犬 cd ab dd")]), 8, CPU)
+    assert found.metrics["bleu_copy"] < 100
+    assert "| ab 猫 cd ab dd |" in found.texts["samples"] and found.texts["samples"].endswith("| ab 犬 cd ab dd |")
+
+
 # --- the decoder ------------------------------------------------------------------------------------------------------
 
 
@@ -148,7 +157,7 @@ def test_a_token_of_the_source_can_be_copied(tmp_path: Path) -> None:
 
 def test_the_loss_counts_tokens_that_are_there(tmp_path: Path) -> None:
     task, network = untrained(tmp_path, label_smoothing=0.0)
-    pairs = Pairs([[1, 2, 6], [3, 6]], [[2, 1, 4, 6], [3, 6]])
+    pairs = Pairs([[1, 2, 6], [3, 6]], [[2, 1, 4, 6], [3, 6]], [("ab", "badc"), ("c", "c")])
     with torch.no_grad():
         loss = task.loss(network, pairs.batch(np.arange(2)), None, None)[0].item()
         alone = [task.loss(network, pairs.batch(np.array([i])), None, None)[0].item() for i in range(2)]

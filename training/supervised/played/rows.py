@@ -58,9 +58,13 @@ class RecordedRows:
 
     @cached_property
     def actions(self) -> NDArray[Any]:
-        """`[N, *action]`: counted from 0 whatever the space's `start`, as distributions count."""
+        """`[N, *action]`: counted from 0 whatever the space's `start`, as distributions count; 0 where none was."""
         action, space = self.recording.action, self.recording.action_space
-        return action if isinstance(space, spaces.Box) else action.astype(np.int64) - getattr(space, "start", 0)
+        if isinstance(space, spaces.Box):
+            return action
+        counted = action.astype(np.int64) - getattr(space, "start", 0)
+        counted[~self._played] = 0  # what stands there means nothing, and need not be an action
+        return counted
 
     def __len__(self) -> int:
         return self.recording.num_steps

@@ -21,6 +21,7 @@ from triathlon.training.supervised.sounds.spectrogram_augmentation import (
     SpectrogramAugmentationConfig,
     augmented,
     later,
+    mean_strength,
 )
 
 
@@ -93,12 +94,13 @@ class Hearing:
             return batch
         assert isinstance(batch, HeardBatch)
         frames, length = self._frames(batch.obs.transpose(0, 1).numpy()), batch.num_frames
+        strength = mean_strength(frames, length)
         if change.shift:
             frames, length = later(frames, length, change.shift, rng)
             size = self._size if self.whole else self._up(int(length.max()))
             frames = np.pad(frames, [(0, 0), (0, max(0, size - frames.shape[1])), (0, 0)], "edge")[:, :size]
             length = np.minimum(length, size)
-        frames = augmented(frames, length, change, self.config.relative_to, rng)
+        frames = augmented(frames, length, strength, change, self.config.relative_to, rng)
         own = (np.arange(frames.shape[1]) < length[:, None])[..., None]
         frames = np.where(own, frames, np.where(own, frames, np.inf).min((1, 2), keepdims=True)).astype(np.float32)
         rows = None if self.whole else torch.from_numpy(self._up(length) // self._size)

@@ -36,16 +36,22 @@ class SpectrogramAugmentationConfig:
 
 
 def augmented(
-    frames: Frames, length: Lengths, config: SpectrogramAugmentationConfig, relative_to: str, rng: np.random.Generator
+    frames: Frames,
+    length: Lengths,
+    strength: Frames,
+    config: SpectrogramAugmentationConfig,
+    relative_to: str,
+    rng: np.random.Generator,
 ) -> Frames:
     """`[B, F, M]` with other voices, hiss and blots, as many frames as before, of which the first `length` count.
 
-    Strength is measured from the mean that hiss has lifted, so that blots are at the mean too.
+    `strength [B, 1, M]` is that of each band before anything was changed. What comes out is measured from the mean that
+    hiss has lifted, so that blots are at the mean too.
     """
     if config.band_shift:
         frames = band_shifted(frames, config.band_shift, rng)
     if config.loudest_noise is not None:
-        frames = noisy(frames, config.loudest_noise, rng)
+        frames = noisy(frames, strength, config.loudest_noise, rng)
     frames = centred(frames, length, relative_to)
     if config.num_band_masks or config.num_time_masks:
         frames = masked(frames, length, config, rng)
@@ -77,14 +83,20 @@ def band_shifted(frames: Frames, most: float, rng: np.random.Generator) -> Frame
     return np.asarray(below + part * (above - below), np.float32)
 
 
-def noisy(frames: Frames, loudest: float, rng: np.random.Generator) -> Frames:
-    """With hiss as strong in each band as the recording itself is on average, less a level drawn for each recording.
+def mean_strength(frames: Frames, length: Lengths) -> Frames:
+    """`[B, 1, M]`: the mean of each band over a recording's own frames."""
+    own = (np.arange(frames.shape[1]) < length[:, None])[..., None]
+    return np.asarray(frames.mean(1, keepdims=True, where=own), np.float32)
+
+
+def noisy(frames: Frames, strength: Frames, loudest: float, rng: np.random.Generator) -> Frames:
+    """With hiss as strong in each band as `strength [B, 1, M]`, and a level drawn for each recording above or below it.
 
     Powers add, so in bel it is log10(10^speech + 10^noise).
     """
     level = rng.uniform(loudest - FAINTEST_NOISE, loudest, (len(frames), 1, 1)) / 10
     hiss = rng.gamma(NOISE_SHAPE, 1 / NOISE_SHAPE, frames.shape)
-    return np.log10(10.0**frames + hiss * 10.0**level).astype(np.float32)
+    return np.log10(10.0**frames + hiss * 10.0 ** (strength + level)).astype(np.float32)
 
 
 def masked(frames: Frames, length: Lengths, config: SpectrogramAugmentationConfig, rng: np.random.Generator) -> Frames:
@@ -108,4 +120,4 @@ def _between(start: NDArray[np.int64], width: NDArray[np.int64], size: int) -> N
     return (place >= start[:, None]) & (place < (start + width)[:, None])
 
 
-__all__ = ["SpectrogramAugmentationConfig", "augmented", "band_shifted", "later", "masked", "noisy"]
+__all__ = ["SpectrogramAugmentationConfig", "augmented", "band_shifted", "later", "masked", "mean_strength", "noisy"]

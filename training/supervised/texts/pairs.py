@@ -17,10 +17,11 @@ NOTHING = -1  # the target where there is none any more
 
 @dataclass(frozen=True)
 class Pairs:
-    """Sources and targets, each a list of N token lists."""
+    """Sources and targets, each a list of N token lists, and the sentences that they were, which they may not tell."""
 
     sources: Sequence[Sequence[int]]
     targets: Sequence[Sequence[int]]
+    texts: Sequence[tuple[str, str]] = ()
 
     def __len__(self) -> int:
         return len(self.sources)

@@ -14,7 +14,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import nn
 
-from triathlon.networks.errors import SettingError
+from triathlon.networks.errors import SettingError, refuse_unread
 from triathlon.training.supervised.classification import Classification, ClassificationConfig
 from triathlon.training.supervised.examples import Batch, Dataset, Examples, Splits
 from triathlon.training.supervised.heads import Network, Pooling
@@ -83,18 +83,23 @@ class TextClassification(Classification):
         """Small vectors: what a rare word says must not be the noise that torch draws from N(0, 1) for it.
 
         Raises:
-            SettingError: `word_start: counts` with a backbone that has no vector of a feature for each class.
+            SettingError: the backbone has no words' vectors to which these settings apply, or none with a feature for
+                each class.
         """
         tables = [module for module in network.modules() if isinstance(module, nn.Embedding)]
+        if not tables:
+            unread = ("embedding_std", "word_start", "words_learn")
+            refuse_unread(self.config, unread, "the backbone has words' vectors (kind: tokens)", "task.")
         for table in tables:
-            table.weight.mul_(self.config.embedding_std).requires_grad_(self.config.words_learn)
+            table.weight.mul_(self.config.embedding_std)
+            if not self.config.words_learn:  # else they learn if the backbone does
+                table.weight.requires_grad_(False)
         if self.config.word_start == "counts":
             num_classes = len(self.classes)
-            if not tables or tables[0].embedding_dim < num_classes:
-                found = f"has {tables[0].embedding_dim}" if tables else "has none"
+            if tables[0].embedding_dim < num_classes:
                 raise SettingError(
-                    f"task.word_start: counts needs words' vectors (kind: tokens) of at least {num_classes} features, "
-                    f"one for each class, and this backbone {found}; set it to noise"
+                    f"task.word_start: counts needs words' vectors of at least {num_classes} features, one for each "
+                    f"class, and these have {tables[0].embedding_dim} (embedding_size); set it to noise"
                 )
             if self.data is not None:  # else trained weights take their place
                 assert isinstance(self.data.train, Examples)

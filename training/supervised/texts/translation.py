@@ -101,14 +101,15 @@ class Translation(Task):
         return self.pieces.text([token for token in tokens if token != self.end]).strip()
 
     def _pairs(self, part: Sequence[Pair]) -> Pairs:
-        pairs = [(self.numbers(one), self.numbers(other)) for one, other in part]
-        pairs = [pair for pair in pairs if max(map(len, pair)) <= self.config.max_length]
-        if not pairs:
+        numbered = ((pair, [self.numbers(text) for text in pair]) for pair in part)
+        kept = [(pair, sides) for pair, sides in numbered if max(map(len, sides)) <= self.config.max_length]
+        if not kept:
             raise RunError(
                 f"task.source: {self.config.source} has too few different pairs of at most {self.config.max_length} "
                 "tokens (task.max_length) to learn from and to test on"
             )
-        return Pairs([one for one, _ in pairs], [other for _, other in pairs])
+        sources, targets = ([sides[i] for _, sides in kept] for i in range(2))
+        return Pairs(sources, targets, [pair for pair, _ in kept])
 
     def make_network(self, backbone: Backbone) -> Translator:
         config = self.config
@@ -165,8 +166,8 @@ class Translation(Task):
             found.extend(self.translate(network, batch.obs, batch.length))
             if picture is None and num_tokens >= 0.5 * sum(map(len, dataset.targets)):  # of a sentence of middle length
                 picture = self._attention(batch, weight)
-        order = dataset.by_length()
-        sources, targets = ([self.text(side[i]) for i in order] for side in (dataset.sources, dataset.targets))
+        # What people wrote, not what their tokens say: characters that were not learned are all one token.
+        sources, targets = zip(*(dataset.texts[i] for i in dataset.by_length()), strict=True)
         metrics = {
             "loss": nats / num_tokens,
             "bleu": bleu(found, targets),
