@@ -58,7 +58,7 @@ class Collector:
         """Begin new episodes everywhere; those under way are dropped."""
         for number, group in enumerate(self.groups):
             more = [number] if number else []  # one group alone plays what it played before there were groups
-            group.restart(int(np.random.SeedSequence([seed, *more]).generate_state(1)[0]) if more else seed)
+            group.restart(int(np.random.SeedSequence([seed, *more]).generate_state(1)[0] >> 1) if more else seed)
 
     def collect(self, num_rows: int) -> Segment:
         """Play `num_rows` rows in every environment.

@@ -36,11 +36,12 @@ from triathlon.training.progress import Progress
 from triathlon.training.restoring import load_checkpoint, refuse_other_num_envs, restore_learner
 from triathlon.training.schema import to_mapping
 from triathlon.training.start_agent import start_agent
-from triathlon.training.stopping import stoppable
+from triathlon.training.stopping import Wish, stoppable
 from triathlon.training.stopwatch import REST, shares
 from triathlon.training.task import make_task
 from triathlon.training.workers.crew import WorkersLost
-from triathlon.training.workers.make import make_collector, make_run_envs
+from triathlon.training.workers.make import make_collector, make_run_envs, refuse_unread_clips
+from triathlon.training.workers.pool import WaitedInVain
 
 
 class Run:
@@ -74,10 +75,17 @@ class Run:
         announce_replay(self.learner, self.task)
         self.sides = make_sides(experiment, self.envs, self.learner.policy, say=self._say)
         self._progress: Progress | None = None
+        self._wish = Wish()
         for taken in start_agent(self.learner, experiment, resume):
             self._say(str(taken))
         self.collector = make_collector(
-            self._mine, self.envs, self.learner, self._next_env_seed(), self.sides.advise, self._say
+            self._mine,
+            self.envs,
+            self.learner,
+            self._next_env_seed(),
+            self.sides.advise,
+            self._say,
+            lambda: self._wish.to_stop and self.ranks.size == 1,  # others would wait for this process for ever
         )
         made.callback(self.collector.close)
         self.num_steps, self.best_score, self.seconds = 0, -np.inf, 0.0
@@ -111,6 +119,8 @@ class Run:
                 self.sides.before_rollout(self.num_steps)
                 try:
                     segment = self.collector.collect(learner.num_rows)
+                except WaitedInVain:
+                    break
                 except WorkersLost as lost:
                     raise WorkersLost(f"{lost}; what was learned is in {self.save()}") from lost
                 metrics = learner.update(segment)
@@ -146,7 +156,8 @@ class Run:
         """Is the goal reached, or has somebody asked for a stop, of this process or of one that learns with it?"""
         is_at_goal = self.experiment.evaluation.is_reached(self.best_score)
         is_over = self.ranks.any(self._wish.to_stop or is_at_goal)
-        self._wish.to_stop = is_over and not is_at_goal
+        if is_over:  # else it stays as it is: a signal may have set it since
+            self._wish.to_stop = not is_at_goal
         return is_over
 
     def situation(self) -> Situation:
@@ -312,6 +323,7 @@ def train(
         if on_report is not None:
             raise RunError(f"engine is {experiment.engine}, but only engine: native can be tuned while it trains")
         return train_elsewhere(experiment, folder, resume, on_start)
+    refuse_unread_clips(experiment)
     run = Run(experiment, folder, resume)
     run.on_report = on_report
     try:

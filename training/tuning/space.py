@@ -24,6 +24,9 @@ FIXED = {
     "name": "trials are numbered",
     "root": "trials lie in the folder of the study",
     "device": "it changes how fast a trial is, not how good",
+    **dict.fromkeys(
+        ("workers.kind", "workers.num", "workers.cpus_per_worker"), "each trial gets as much of the cluster"
+    ),
 }
 RESAMPLE = 0.25  # how often a step of population-based training draws a value anew
 

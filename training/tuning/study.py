@@ -59,7 +59,7 @@ class TuneConfig:
     ] = None
     concurrent: Annotated[int | None, Gt(0), "trials side by side; null: as many as there are CPUs for"] = None
     cpus: Annotated[int, Gt(0), "CPUs of a trial, and threads of PyTorch unless num_threads is set"] = 1
-    gpus: Annotated[float, Ge(0), "GPUs of a trial; 0.25: four trials share one"] = 0.0
+    gpus: Annotated[float, Ge(0), "GPUs of a trial; 0.25: four trials share one; 0: it computes on CPUs"] = 0.0
 
     def __post_init__(self) -> None:
         if self.scheduler == "pbt" and self.search != "random":
@@ -166,7 +166,8 @@ class Study:
         experiment = self.space.experiment(settings)
         evaluation = dataclasses.replace(experiment.evaluation, final_episodes=0, video=False, saliency=False)
         threads = experiment.num_threads or self.config.cpus
-        return dataclasses.replace(experiment, evaluation=evaluation, num_threads=threads)
+        device = "cpu" if not self.config.gpus and experiment.device == "auto" else experiment.device
+        return dataclasses.replace(experiment, evaluation=evaluation, num_threads=threads, device=device)
 
     def changed(self, **changes: Any) -> Study:
         """The study with its `TuneConfig` changed, here and in its folder; only for who holds its folder `locked`.
@@ -198,6 +199,8 @@ def create(base: dict[str, Any], changes: Sequence[str], params: Sequence[str], 
     experiment = space.experiment({})
     if experiment.engine != "native":
         raise RunError(f"engine is {experiment.engine}, but only engine native says how good it is while it trains")
+    if experiment.device == "cuda" and not config.gpus:
+        raise RunError("device is cuda, but --gpus is 0: trials have none; give --gpus 1, or 0.25 for four on each GPU")
     config = dataclasses.replace(config, metric=_metric(config.metric, experiment))
     path = _new_folder(experiment)
     content = {

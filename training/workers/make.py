@@ -11,6 +11,7 @@ from gymnasium.vector.utils import create_empty_array
 
 from triathlon.agents.agent import Learner
 from triathlon.envs.make import make_envs, make_groups
+from triathlon.networks.errors import refuse_unread
 from triathlon.training.board.sides import Advise
 from triathlon.training.collector import Collector
 from triathlon.training.config import Experiment
@@ -32,10 +33,12 @@ def make_collector(
     seed: int,
     advise: Advise | None,
     say: Callable[[str], None],
+    is_to_stop: Callable[[], bool] = lambda: False,
 ) -> Collector | WorkerPool:
     """Who plays: this process in `envs`, or the workers of the experiment in environments like them.
 
-    `say` gets sentences about workers for whoever watches the run.
+    `say` gets sentences about workers for whoever watches the run; `is_to_stop` says that workers are not to be waited
+    for any longer than a rollout takes.
 
     Raises:
         RunError, SettingError, EnvError: the workers cannot be had as they were asked for.
@@ -45,10 +48,17 @@ def make_collector(
     refuse_what_nothing_reads(experiment, learner)
     transport = _transport(experiment, envs[0], rows_of_a_request(experiment, learner))
     try:
-        return WorkerPool(experiment, learner, transport, seed, say)
+        return WorkerPool(experiment, learner, transport, seed, say, is_to_stop)
     except BaseException:
         transport.close()
         raise
+
+
+def refuse_unread_clips(experiment: Experiment) -> None:
+    """Raises SettingError if V-trace's clips were changed although no rows will be older than the weights."""
+    is_async = experiment.workers.num and experiment.workers.mode == "async"
+    if getattr(experiment.agent, "vtrace", None) == "auto" and not is_async:
+        refuse_unread(experiment.agent, ("rho_clip", "c_clip"), "agent.vtrace is always, or workers.mode is async")
 
 
 def _transport(experiment: Experiment, like: Envs, num_rows: int) -> Transport:
@@ -74,4 +84,4 @@ def _num_bytes(batch: Any) -> int:
     return int(np.asarray(batch).nbytes)
 
 
-__all__ = ["make_collector", "make_run_envs"]
+__all__ = ["make_collector", "make_run_envs", "refuse_unread_clips"]

@@ -5,6 +5,7 @@ T rows in time, B columns of the run, M columns of one worker.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -24,7 +25,12 @@ from triathlon.training.workers.config import WorkersConfig
 from triathlon.training.workers.crew import Crew, Seat, WorkersLost
 from triathlon.training.workers.transport import Transport
 
+STOP_SECONDS = 30.0  # that a run which is to stop waits for the rollout under way at most
 ROWS = 16  # of a request, where the learner does not ask for a whole rollout: few enough that weights stay young
+
+
+class WaitedInVain(Exception):
+    """The run is to stop, and the workers have not given the rollout under way in time."""
 
 
 class WorkerPool:
@@ -46,8 +52,10 @@ class WorkerPool:
         transport: Transport,
         seed: int,
         say: Callable[[str], None],
+        is_to_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         config = experiment.workers
+        self._is_to_stop = is_to_stop
         self.policy, self.stopwatch, self._config, self._transport = learner.policy, Stopwatch(), config, transport
         self._rows = rows_of_a_request(experiment, learner)
         self._all_columns = config.mode == "sync" or keeps_columns(learner)
@@ -66,6 +74,7 @@ class WorkerPool:
 
         Raises:
             WorkersLost: too many workers were lost, now or while they were asked for their states.
+            WaitedInVain: `is_to_stop`, and there is nothing to learn from; the run can be saved.
         """
         if self._crew.given_up is not None:
             raise self._crew.given_up
@@ -83,7 +92,12 @@ class WorkerPool:
     def _next_rollout(self) -> None:
         if self._config.mode == "sync":
             self._ask_idle()
+        stop_at: float | None = None
         while not self._is_enough():
+            if self._is_to_stop():
+                stop_at = stop_at or time.monotonic() + STOP_SECONDS
+                if self._is_deserted() or time.monotonic() >= stop_at:
+                    raise WaitedInVain
             self._crew.attend()
             if self._config.mode == "async" or self._is_deserted():
                 self._ask_idle()
@@ -248,4 +262,4 @@ def keeps_columns(learner: Learner) -> bool:
     return hasattr(learner, "replay") or getattr(learner, "reward_scaler", None) is not None
 
 
-__all__ = ["WorkerPool", "keeps_columns", "refuse_what_nothing_reads", "rows_of_a_request"]
+__all__ = ["WaitedInVain", "WorkerPool", "keeps_columns", "refuse_what_nothing_reads", "rows_of_a_request"]

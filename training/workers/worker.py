@@ -102,7 +102,7 @@ class RolloutWorker:
         """Seed what the policy draws; returns the seed of the environments."""
         acting, playing = np.random.SeedSequence([seed, self.index]).generate_state(2, np.uint32)
         self.policy.generator.manual_seed(int(acting))
-        return int(playing)
+        return int(playing >> 1)  # below 2**31: evaluations have their seeds above
 
 
 def _policy(experiment: Experiment, envs: Any, seed: np.random.SeedSequence) -> tuple[Policy, int]:

@@ -46,6 +46,7 @@ def test_dashes_are_understood() -> None:
         ("agent.learning_rate", "should be a setting and a distribution"),
         ("=uniform(0, 1)", "should be a setting and a distribution"),
         ("total_steps=randint(100, 200)", "cannot be tuned: all trials have the same budget"),
+        ("workers.num=choice(1, 4)", "cannot be tuned: each trial gets as much of the cluster"),
         ("seed=randint(1, 9)", "cannot be tuned: scores of different seeds differ by luck"),
     ],
 )

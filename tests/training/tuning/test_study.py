@@ -55,6 +55,16 @@ def test_a_study_is_read_back(study: Study, tmp_path: Path) -> None:
     assert experiment.num_threads == 1
 
 
+def test_trials_use_gpus_that_are_set_aside_for_them_only(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert study.experiment({}).device == "cpu"
+    assert study.changed(gpus=0.5).experiment({}).device == "auto"
+    with pytest.raises(RunError, match=r"device is cuda, but --gpus is 0: .* give --gpus 1"):
+        create(BASE | {"name": "other"}, ["--device", "cuda"], [RATE], TuneConfig())
+    assert not (tmp_path / "runs" / "CartPole-v1" / "other").exists()
+
+
 def test_folders_that_are_taken_or_no_study(study: Study, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"is there already; choose another, or triathlon tune --resume"):
         create(BASE, [], [RATE], TuneConfig())

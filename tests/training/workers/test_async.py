@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from triathlon.networks.errors import SettingError
 from triathlon.training.runner import train
 
 ASYNC = {"kind": "process", "num": 2, "mode": "async"}
@@ -59,3 +60,12 @@ def test_a_replay_gets_the_rows_of_all_workers(tmp_path: Path, experiment, logge
     assert max(logged(tmp_path / "run", "workers/staleness_max")) == 2  # of a request, in updates
     lengths = [int(length) for _, length in curve(tmp_path / "run")]
     assert result.num_steps / 4 < sum(lengths) <= result.num_steps + 8 * 4  # episodes of a request that is begun
+
+
+@pytest.mark.parametrize("workers", [{}, {"kind": "local", "num": 2}], ids=["none", "in step"])
+def test_clips_of_weights_that_nothing_is_weighted_by(tmp_path: Path, experiment, workers: dict) -> None:
+    agent = {"kind": "ppo", "num_steps": 16, "batch_size": 32, "rho_clip": 2.0}
+    with pytest.raises(SettingError, match=r"rho_clip is 2\.0, but nothing reads it unless agent\.vtrace is always"):
+        train(experiment(agent, workers=workers), tmp_path / "run")
+    agent["vtrace"] = "always"
+    assert train(experiment(agent, workers=workers, total_steps=64), tmp_path / "run").num_steps >= 64

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from triathlon.training import checkpoint
 from triathlon.training.runner import Run, train
 from triathlon.training.schema import to_mapping
+from triathlon.training.workers import pool
 from triathlon.training.workers.crew import Crew, WorkersLost
 from triathlon.training.workers.process import ProcessTransport
 
@@ -65,6 +71,28 @@ def test_too_many_losses_end_the_run_with_a_checkpoint(
     assert "restart" in state["collector"]
     said = capsys.readouterr().err
     assert said.count("Traceback (most recent call last)") == said.count("raise RuntimeError(") == 1
+
+
+def test_a_stop_is_heard_while_workers_are_waited_for(
+    tmp_path: Path, experiment, chaos, workers_of_mine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One worker has stopped answering, and would be waited for until long after somebody's patience is over."""
+    monkeypatch.setattr(pool, "STOP_SECONDS", 0.5)
+    env = chaos("SIGSTOP")
+    settings = experiment(workers=PROCESS | {"hang_seconds": 1e4}, env=env, total_steps=10**6)
+
+    def stop_it() -> None:
+        while not any(worker.status() == psutil.STATUS_STOPPED for worker in workers_of_mine()):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    watcher = threading.Thread(target=stop_it)
+    watcher.start()
+    result = train(settings, tmp_path / "run")
+    watcher.join()
+    assert result.interrupted and 0 < result.num_steps < 10**6
+    state = checkpoint.load(tmp_path / "run" / "checkpoints" / "last.safetensors")
+    assert state["num_steps"] == result.num_steps and "restart" in state["collector"]
 
 
 def test_a_resumed_run_begins_new_episodes_where_a_worker_was_missing(

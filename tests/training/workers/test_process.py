@@ -29,7 +29,7 @@ def test_processes_give_what_local_workers_give(
         result = train(experiment(agent, backbone, workers), tmp_path / name)
         assert result.num_steps >= 600
     assert curve(tmp_path / "local") == curve(tmp_path / "process")
-    assert len(curve(tmp_path / "local")) > 5
+    assert len(curve(tmp_path / "local")) > 3
     assert learned(tmp_path / "local").equal(learned(tmp_path / "process"))
 
 
