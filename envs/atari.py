@@ -24,8 +24,9 @@ SCREEN = (210, 160)  # pixels; a few games draw a little more, which is shrunk t
 
 Preset: TypeAlias = Literal["nature", "machado"]
 # nature: Mnih et al. 2015, "Human-level control through deep reinforcement learning", Methods and extended data table
-# 1, with the fire reset of OpenAI Baselines that rl-baselines3-zoo uses. machado: Machado et al. 2018, "Revisiting the
-# Arcade Learning Environment", section 5: sticky actions, all 18 actions, only the game's end is an end, five minutes.
+# 1, but FIRE is pressed when a game begins (OpenAI Baselines presses it after each lost life, too). machado: Machado et
+# al. 2018, "Revisiting the Arcade Learning Environment", section 5: sticky actions, all 18 actions, only the game's end
+# is an end, five minutes.
 PRESETS: dict[Preset, dict[str, Any]] = {
     "nature": {
         "repeat_action_probability": 0.0,

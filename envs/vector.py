@@ -24,6 +24,9 @@ from triathlon.envs.state import decode, encode
 Columns = NDArray[np.intp]
 
 
+RENDERED = {"render_modes": ["rgb_array"], "render_fps": 10}
+
+
 class NumpyVectorEnv(VectorEnv[Any, Any, Any]):
     """B copies of a task under `AutoresetMode.NEXT_STEP`, each with its own stream of random numbers.
 
@@ -32,7 +35,7 @@ class NumpyVectorEnv(VectorEnv[Any, Any, Any]):
     the very episodes that the single environment seeded s plays.
     """
 
-    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.NEXT_STEP, "render_modes": ["rgb_array"]}  # noqa: RUF012
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.NEXT_STEP, **RENDERED}  # noqa: RUF012
     state_names: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, num_envs: int, max_episode_steps: int | None, render_mode: str | None) -> None:
@@ -116,7 +119,7 @@ class NumpyVectorEnv(VectorEnv[Any, Any, Any]):
 class SingleEnv(gym.Env[Any, Any]):
     """One column of a `NumpyVectorEnv` as an ordinary environment, which the caller resets."""
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
+    metadata: dict[str, Any] = dict(RENDERED)  # noqa: RUF012
 
     def __init__(
         self, vector_class: Callable[..., NumpyVectorEnv], render_mode: str | None = None, **kwargs: Any

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Train what is not trained yet, then draw and print; returns the exit code."""
     options, settings = _parser().parse_known_args(arguments)
     base, planned = plan(options, settings)
-    require_drawing()  # before hours of training
+    require_drawing(options.out)  # before hours of training
     for turn in zip(*planned.values(), strict=True):  # engines take turns: what else the machine does meets them all
         for experiment in turn:
             if not is_finished(_folder(experiment)) and (code := _train(options.config, settings, experiment)):

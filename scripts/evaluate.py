@@ -13,6 +13,7 @@ from triathlon.envs.make import make_envs
 from triathlon.scripts.board_run import add_search_options, looking_ahead
 from triathlon.scripts.main import guarded
 from triathlon.scripts.score import summary, write_score
+from triathlon.training.config import Experiment
 from triathlon.training.errors import RunError
 from triathlon.training.evaluate import JUDGING_SEED, evaluate
 from triathlon.training.judging import JUDGING_ENVS
@@ -28,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     folder, checkpoint, seed = check_playing_options(options)
 
-    experiment, deterministic = folder.experiment(), not options.stochastic
+    experiment = folder.experiment()
+    deterministic = plays_best(options, experiment)
     policy = load_policy(checkpoint, experiment)
     envs = make_envs(experiment.judging_env, min(options.episodes, JUDGING_ENVS))
     try:
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         envs.close()
     found = summary(played.returns)
     search = f"{options.search_kind}:{options.search}" if options.search else None
-    how = f", search {search}" if search else ""
+    how = (f", search {search}" if search else "") + ("" if deterministic else ", actions drawn")
     print(f"{folder.path}, {checkpoint.stem} checkpoint{how}, {found.num_scores} episodes of {experiment.env.id}")
     for label, value, (low, high) in (
         ("mean return", found.mean, found.mean_interval),
@@ -58,9 +60,15 @@ def add_playing_options(parser: argparse.ArgumentParser, num_episodes: int) -> N
     parser.add_argument("--episodes", type=int, default=num_episodes, metavar="N", help=text)
     text = "seed of the episodes (default: one never trained on)"
     parser.add_argument("--seed", type=int, default=JUDGING_SEED, metavar="S", help=text)
-    parser.add_argument("--stochastic", action="store_true", help="draw actions instead of playing the best one")
+    text = "draw actions, or play the best one (default: as evaluation.deterministic of the run says)"
+    parser.add_argument("--stochastic", action=argparse.BooleanOptionalAction, help=text)
     parser.add_argument("--checkpoint", choices=["best", "last"], help="default: the best if there is one")
     add_search_options(parser)
+
+
+def plays_best(options: argparse.Namespace, experiment: Experiment) -> bool:
+    """Whether the likeliest action is played: as the run itself was scored, unless the options say how."""
+    return experiment.evaluation.deterministic if options.stochastic is None else not options.stochastic
 
 
 def check_playing_options(options: argparse.Namespace) -> tuple[RunFolder, Path, int]:

@@ -15,7 +15,7 @@ from triathlon.envs.make import EnvConfig, make_env, make_envs
 from triathlon.envs.screen import has_screen
 from triathlon.envs.tuples import without_tuples
 from triathlon.scripts.board_run import looking_ahead
-from triathlon.scripts.evaluate import add_playing_options, check_playing_options
+from triathlon.scripts.evaluate import add_playing_options, check_playing_options, plays_best
 from triathlon.scripts.main import guarded
 from triathlon.training import video
 from triathlon.training.errors import RunError
@@ -40,34 +40,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     experiment = folder.experiment()
     policy = load_policy(checkpoint, experiment)
-    if options.out is None:
-        played = _show(policy, experiment.judging_env, seed, options)
-    else:
-        played = _film(policy, experiment.judging_env, seed, options)
+    play = _show if options.out is None else _film
+    played = play(policy, experiment.judging_env, seed, options, plays_best(options, experiment))
+    if options.out is not None:
         print(f"Video:  {options.out}")
     print(f"Return: {', '.join(f'{value:.1f}' for value in played.returns)}")
     return 0
 
 
-def _show(policy: Policy, env: EnvConfig, seed: int, options: argparse.Namespace) -> Evaluation:
+def _show(policy: Policy, env: EnvConfig, seed: int, options: argparse.Namespace, best: bool) -> Evaluation:
     """Play whole episodes in a window, at the speed that the environment asks for."""
     envs = without_tuples(SyncVectorEnv([lambda: make_env(env, "human")], autoreset_mode=AutoresetMode.NEXT_STEP))
     try:
         actor = looking_ahead(policy, envs, options, np.random.default_rng(seed))
-        return evaluate(actor, envs, options.episodes, seed, not options.stochastic)
+        return evaluate(actor, envs, options.episodes, seed, best)
     finally:
         envs.close()
 
 
-def _film(policy: Policy, env: EnvConfig, seed: int, options: argparse.Namespace) -> Evaluation:
+def _film(policy: Policy, env: EnvConfig, seed: int, options: argparse.Namespace, best: bool) -> Evaluation:
     envs = make_envs(env, 1, render=True)
     try:
         with video.record(options.out, video.frames_per_second(envs.metadata)) as recording:
             if options.saliency:
                 salient = SalientActor(policy, envs.single_observation_space, recording.add)
-                return film(salient, envs, salient.add, seed, options.episodes, not options.stochastic)
+                return film(salient, envs, salient.add, seed, options.episodes, best)
             actor = looking_ahead(policy, envs, options, np.random.default_rng(seed))
-            return film(actor, envs, recording.add, seed, options.episodes, not options.stochastic)
+            return film(actor, envs, recording.add, seed, options.episodes, best)
     finally:
         envs.close()
 

@@ -59,7 +59,7 @@ def evaluate(
     """Play `num_episodes` whole episodes in `envs`, seeded with `seed`.
 
     Each environment has its share of the episodes to play, so that short episodes do not crowd out long ones.
-    `on_step(active [B])` is called after every reset and step, for a caller that films the environments. The policy's
+    `on_step(active [B])` is called after every reset and step, for a caller that films those that still played it. The policy's
     generator is seeded for the evaluation and put back, so that evaluating changes nothing about training.
     """
     before = policy.generator.get_state()
@@ -101,6 +101,7 @@ def _play(
         returns += reward
         lengths += ~done
         is_first, done = done, np.logical_or(terminated, truncated)
+        active = quota > 0  # as the step was taken: what an episode ends with is seen too
         for i in np.flatnonzero(done):
             if quota[i] > 0:
                 result.returns.append(float(returns[i]))
@@ -108,7 +109,7 @@ def _play(
                 quota[i] -= 1
             returns[i], lengths[i] = 0.0, 0
         if on_step is not None:
-            on_step(quota > 0)
+            on_step(active)
     return result
 
 

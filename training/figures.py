@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from triathlon.networks.errors import nearest
+from triathlon.training.atomic_write import write_beside
 from triathlon.training.errors import RunError
 
 if TYPE_CHECKING:
@@ -18,10 +19,18 @@ def can_draw() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def require_drawing() -> None:
-    """Raises RunError unless matplotlib is installed: for whoever would draw only after hours."""
+def require_drawing(out: Path | None = None) -> None:
+    """Raises RunError unless matplotlib is installed and writes files like `out`: for who draws after hours only."""
     if not can_draw():
         raise RunError('pictures need matplotlib, which is not installed: pip install "triathlon[plot]"')
+    if out is not None:
+        from matplotlib.backend_bases import FigureCanvasBase
+
+        if (ending := out.suffix) not in (
+            endings := {f".{name}" for name in FigureCanvasBase.get_supported_filetypes()}
+        ):
+            hint = nearest(ending, endings) if ending else ""
+            raise RunError(f"the picture {out} should be named .png, .pdf, .svg or the like{hint}")
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -40,16 +49,11 @@ def count_steps(axes: Any) -> None:
 
 
 def save_figure(figure: Figure, out: Path) -> None:
-    """Write a picture in the format that its name says, beside an older one until it is whole.
+    """Write a picture in the format that its name says, whole or not at all.
 
     Raises:
-        RunError: matplotlib cannot write such a file, or not there.
+        RunError: matplotlib writes no such file, or it cannot be written there.
     """
-    beside = out.with_name(f".{out.stem}.unfinished{out.suffix}")
-    try:
+    require_drawing(out)
+    with write_beside(out) as beside:
         figure.savefig(beside, dpi=120)
-        beside.replace(out)
-    except (ValueError, OSError) as error:
-        with contextlib.suppress(OSError):  # a folder that cannot be written to has nothing to remove
-            beside.unlink()
-        raise RunError(f"{out} cannot be written: {error}") from error

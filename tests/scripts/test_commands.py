@@ -130,14 +130,26 @@ def test_evaluate(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found == trained  # the same policy on the same fresh episodes
     assert re.search(rf"mean return +{found['mean']:.2f} +95 % interval", said)
     assert main(["evaluate", "latest", "--episodes", "4", "--seed", "9", "--checkpoint", "last", "--stochastic"]) == 0
-    assert "last checkpoint, 4 episodes" in capsys.readouterr().out
+    assert "last checkpoint, actions drawn, 4 episodes" in capsys.readouterr().out
+
+
+def test_a_run_that_was_scored_drawing_its_actions_is_evaluated_so(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = run / "config.yaml"
+    file.write_text(file.read_text().replace("  deterministic: true", "  deterministic: false"))
+    assert main(["evaluate", str(run), "--episodes", "4", "--out", "a.json"]) == 0
+    assert "checkpoint, actions drawn, 4 episodes" in capsys.readouterr().out
+    assert json.loads(Path("a.json").read_text())["deterministic"] is False
+    assert main(["evaluate", str(run), "--episodes", "4", "--no-stochastic"]) == 0
+    assert "drawn" not in capsys.readouterr().out
 
 
 def test_watch_films(run: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["watch", str(run), "--out", "film.mp4"]) == 0
     steps = float(re.search(r"Return: ([\d.]+)", capsys.readouterr().out).group(1))
     frames, _ = count_frames_and_secs("film.mp4")
-    assert abs(frames - steps) <= 1  # CartPole pays 1 a step
+    assert frames == steps + 1  # CartPole pays 1 a step
     assert main(["watch", "latest", "--out", "film.gif", "--episodes", "2"]) == 0
     assert capsys.readouterr().out.count(",") == 1
     assert Image.open(here / "film.gif").n_frames > steps

@@ -42,14 +42,14 @@ def test_curves_are_what_was_written(run: Path) -> None:
 
 
 def test_a_picture_is_drawn(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "curves.png"
+    out = tmp_path / "new" / "curves.png"
     arguments = ["plot", str(run), str(run), "--label", "one", "--label", "two", "--line", "most=500"]
     assert main([*arguments, "--out", str(out)]) == 0
     assert str(out) in capsys.readouterr().out
     picture = np.asarray(Image.open(out).convert("RGB"))
     assert picture.shape[0] > 300
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20
-    assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]
+    assert [path.name for path in out.parent.iterdir()] == ["curves.png"]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,11 @@ def test_a_picture_is_drawn(run: Path, tmp_path: Path, capsys: pytest.CaptureFix
         (["--tag", "eval/mean_rewards"], "did you mean"),
         (["--line", "high"], "--line is 'high'"),
         (["--label", "a", "--label", "b"], "--label is given 2 times for 1 runs"),
-        (["--out", "curves.xyz"], "cannot be written"),
+        (
+            ["--out", "curves.pgn"],
+            "the picture curves.pgn should be named .png, .pdf, .svg or the like (did you mean '.png'?)",
+        ),
+        (["--out", "curves"], "the picture curves should be named .png, .pdf, .svg or the like\n"),
     ],
 )
 def test_wrong_arguments_are_explained(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 from imageio_ffmpeg import count_frames_and_secs, read_frames
 from PIL import Image
 
+from triathlon.envs.make import EnvConfig, make_envs
 from triathlon.training import video
 from triathlon.training.errors import RunError
 
@@ -112,3 +114,11 @@ def test_frames_per_second() -> None:
     assert video.frames_per_second({"render_fps": 50}) == 50.0
     assert video.frames_per_second({}) == 30.0
     assert video.frames_per_second({"render_fps": None}) == 30.0
+
+
+def test_a_film_is_as_fast_as_a_window() -> None:
+    for env in ("triathlon/Catch-v0", "CartPole-v1"):
+        envs, alone = make_envs(EnvConfig(env), 1, render=True), gymnasium.make(env, render_mode="rgb_array")
+        assert video.frames_per_second(envs.metadata) == video.frames_per_second(alone.metadata) != 30.0
+        envs.close()
+        alone.close()
