@@ -59,8 +59,8 @@ def evaluate(
     """Play `num_episodes` whole episodes in `envs`, seeded with `seed`.
 
     Each environment has its share of the episodes to play, so that short episodes do not crowd out long ones.
-    `on_step(active [B])` is called after every reset and step, for a caller that films those that still played it. The policy's
-    generator is seeded for the evaluation and put back, so that evaluating changes nothing about training.
+    `on_step(active [B])` is called after every reset and step, for a caller that films those that still played it. The
+    policy's generator is seeded for the evaluation and put back, so that evaluating changes nothing about training.
     """
     before = policy.generator.get_state()
     policy.generator.manual_seed(seed)
