@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,19 @@ LOCAL, RAY = {"kind": "local", "num": 2}, {"kind": "ray", "num": 2}
 
 
 def node_settings() -> dict[str, Any]:
-    """A small store, no dashboard, and ports for the agents, for whose choice of one Ray waits 15 s and no longer."""
+    """A small store, no dashboard, and ports for the agents, for whose choice of one Ray waits 15 s and no longer.
+
+    They lie between those that Ray gives to workers and those that the system gives to whoever connects: one of the
+    latter may be taken before its agent listens, and a node whose agent cannot goes.
+    """
     names = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+    free: list[int] = []
     with ExitStack() as taken:
-        free = [taken.enter_context(socket.create_server(("", 0))).getsockname()[1] for _ in names]
+        while len(free) < len(names):
+            port = random.randrange(20_000, 32_000)
+            with suppress(OSError):
+                taken.enter_context(socket.create_server(("", port)))
+                free.append(port)
     return {"include_dashboard": False, "object_store_memory": 100 * 2**20} | dict(zip(names, free, strict=True))
 
 
