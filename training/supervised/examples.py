@@ -136,8 +136,12 @@ def digest(splits: Splits) -> str:
 SPLIT_SEED = 20_090_101
 
 
-def parts(num_examples: int, share: float) -> tuple[Indices, Indices]:
-    """Shuffled indices of all examples in two parts, the second with this share of them (at least one)."""
+def parts(num_examples: int, share: float, fold: int = 0) -> tuple[Indices, Indices]:
+    """Shuffled indices of all examples in two parts, the second with this share of them (at least one).
+
+    Each `fold` 0, 1, … below 1 / share gives another second part; no two of them have an example in common.
+    """
     indices = np.random.default_rng(SPLIT_SEED).permutation(num_examples)
-    size = max(1, round(share * num_examples))
-    return np.sort(indices[size:]), np.sort(indices[:size])
+    start = min(round(fold * share * num_examples), num_examples - 1)
+    stop = max(start + 1, round((fold + 1) * share * num_examples))
+    return np.sort(np.delete(indices, slice(start, stop))), np.sort(indices[start:stop])

@@ -6,21 +6,45 @@ import csv
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
+
+from annotated_types import Ge, Gt, Lt
 
 from triathlon.training.errors import RunError
 from triathlon.training.supervised.examples import Indices, parts
 
-TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
+NUM_FOLDS = 5
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class PartsConfig:
+    """How examples are dealt out that do not come in parts."""
+
+    fold: Annotated[int, Ge(0), Lt(NUM_FOLDS), "which fifth tests, of data without a test part (cross-validation)"] = 0
+    validation_share: Annotated[
+        float, Gt(0), Lt(1), "share of what could be learned from that chooses the checkpoint, without such a part"
+    ] = 0.1
+
+    def refuse(self, kind: str, has_test: bool, has_validation: bool) -> None:
+        """Raises RunError where a setting was changed that is of a part which these examples, a `kind`, come with."""
+        for name, part, has_part in (("fold", "test", has_test), ("validation_share", "validation", has_validation)):
+            value, usual = getattr(self, name), getattr(PartsConfig, name)
+            if has_part and value != usual:
+                raise RunError(f"task.parts.{name} is {value}, but these {kind} come with a {part} part; leave it out")
+
+
+USUAL_PARTS = PartsConfig()
 
 
 def three_parts(
     train: T,
     test: T | None,
     validation: T | None,
+    config: PartsConfig,
     take: Callable[[T, Indices], T],
     num: Callable[[T], int],
     kind: str,
@@ -30,19 +54,20 @@ def three_parts(
     `take` gives the examples of those indices, `num` counts them, and `kind` is what a person calls them.
 
     Raises:
-        RunError: there are too few examples.
+        RunError: there are too few examples, or a setting is of a part that is there.
     """
+    config.refuse(kind, test is not None, validation is not None)
 
-    def cut(whole: T, share: float) -> tuple[T, T]:
-        first, second = parts(num(whole), share)
+    def cut(whole: T, share: float, fold: int = 0) -> tuple[T, T]:
+        first, second = parts(num(whole), share, fold)
         if not len(first):
             raise RunError(f"task.source: {num(whole)} {kind} are too few to be split")
         return take(whole, first), take(whole, second)
 
     if test is None:
-        train, test = cut(train, TEST_SHARE)
+        train, test = cut(train, 1 / NUM_FOLDS, config.fold)
     if validation is None:
-        train, validation = cut(train, VALIDATION_SHARE)
+        train, validation = cut(train, config.validation_share)
     return train, validation, test
 
 
@@ -97,4 +122,4 @@ def read_table(path: Path, first: str, second: str) -> list[dict[str, str]]:
     return rows
 
 
-__all__ = ["class_names", "packaged", "pick", "read_table", "three_parts"]
+__all__ = ["USUAL_PARTS", "PartsConfig", "class_names", "packaged", "pick", "read_table", "three_parts"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from triathlon.training.supervised.examples import Examples, parts
 from triathlon.training.supervised.heads import ClassHead, drop, pool
-from triathlon.training.supervised.pictures.augmentation import flip, shift
+from triathlon.training.supervised.pictures.augmentation import erase, flip, shift
 
 
 def sentences() -> Examples:
@@ -74,6 +74,19 @@ def test_parts_share_nothing_and_leave_nothing(num: int, share: float) -> None:
     assert len(second) == max(1, round(share * num))
 
 
+@given(st.integers(5, 200))
+def test_every_example_is_in_the_second_part_of_one_fold(num: int) -> None:
+    folds = [parts(num, 0.2, fold) for fold in range(5)]
+    assert sorted(i for _, second in folds for i in second) == list(range(num))
+    assert all(sorted([*first, *second]) == list(range(num)) and len(second) for first, second in folds)
+
+
+@pytest.mark.parametrize("num", [2, 3, 4])
+def test_few_examples_leave_no_fold_empty(num: int) -> None:
+    for first, second in (parts(num, 0.2, fold) for fold in range(5)):
+        assert len(second) == 1 and sorted([*first, *second]) == list(range(num))
+
+
 def test_pooling_reads_only_rows_that_are_no_padding() -> None:
     features = torch.tensor([[[1.0], [2.0]], [[3.0], [9.0]], [[8.0], [9.0]]])  # [T=3, B=2, D=1]
     length = torch.tensor([3, 1])
@@ -126,3 +139,24 @@ def test_a_flip_mirrors_about_half() -> None:
     mirrored = [p.tolist() == [[3, 2, 1], [6, 5, 4]] for p in flipped]
     assert 30 < sum(mirrored) < 70
     assert all(p.tolist() == [[1, 2, 3], [4, 5, 6]] for p, m in zip(flipped, mirrored, strict=True) if not m)
+
+
+def test_what_is_erased_is_one_rectangle_and_nothing_else_changes() -> None:
+    pictures = np.zeros((400, 20, 30, 3), np.uint8)
+    erased = erase(pictures, 0.25, np.random.default_rng(0))
+    assert not pictures.any()
+    changed = (erased != 0).any(-1)  # noise is 0 in all three channels once in 16 million pixels
+    found = changed[changed.any((1, 2))]
+    assert 70 < len(found) < 130
+    for picture in found:
+        (top, left), (bottom, right) = np.argwhere(picture).min(0), np.argwhere(picture).max(0)
+        assert picture[top : bottom + 1, left : right + 1].all()
+    covered = found.mean((1, 2))
+    assert 0.01 < covered.min() < 0.05 and 0.35 < covered.max() < 0.43  # sides are rounded
+    assert 120 < erased[changed].mean() < 135
+
+
+def test_erasing_with_certainty_leaves_no_picture_as_it_was() -> None:
+    pictures = np.full((50, 6, 6), 7, np.uint8)
+    assert (erase(pictures, 1.0, np.random.default_rng(0)) != 7).any((1, 2)).all()
+    assert np.array_equal(erase(pictures, 0.0, np.random.default_rng(0)), pictures)

@@ -71,7 +71,7 @@ def test_every_backbone_learns_to_read_digits(name: str, tmp_path: Path) -> None
     assert metrics(result)["accuracy"] > 0.5  # guessing: 0.1
 
 
-EVERYTHING = {"label_smoothing": 0.1, "balance_classes": True, "dropout": 0.2, "shift": 1, "flip": True}
+EVERYTHING = {"label_smoothing": 0.1, "balance_classes": True, "dropout": 0.2, "shift": 1, "flip": True, "erase": 0.5}
 
 
 def test_a_run_repeats_itself_and_goes_on_to_the_bit(go_on: Callable[..., dict[str, Any]], tmp_path: Path) -> None:

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from triathlon.training.errors import RunError
 from triathlon.training.supervised.config import from_mapping
 from triathlon.training.supervised.drawing import confusion_picture, regions, sheet
 from triathlon.training.supervised.fit import fit
 from triathlon.training.supervised.pictures.sources import read_picture, read_pictures
+from triathlon.training.supervised.sources import PartsConfig
 
 QUIET = {"logging": {"tensorboard": False, "csv": False}, "num_threads": 1, "device": "cpu"}
 
@@ -69,6 +71,33 @@ def test_idx_files_are_read_as_they_are(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     rng.integers(0, 256, (40, 9, 7), np.uint8)
     assert np.array_equal(data.test[0], rng.integers(0, 256, (10, 9, 7), np.uint8))
+
+
+def test_each_fold_tests_other_digits_and_all_folds_test_all() -> None:
+    tested = [read_pictures("digits", None, PartsConfig(fold)).test[0] for fold in range(5)]
+    assert [len(part) for part in tested] == [359, 360, 359, 360, 359]
+    everything = np.concatenate(tested)
+    assert everything.astype(int).sum() == np.round(load_digits().data * (255 / 16)).sum()
+    assert not np.array_equal(tested[0], tested[2])
+
+
+def test_the_share_that_chooses_can_be_smaller() -> None:
+    data = read_pictures("digits", None, PartsConfig(validation_share=0.02))
+    assert [len(part[0]) for part in (data.train, data.validation, data.test)] == [1409, 29, 359]
+
+
+@pytest.mark.parametrize(
+    ("parts", "sentence"),
+    [
+        (PartsConfig(fold=2), r"task\.parts\.fold is 2, but these pictures come with a test part; leave it out"),
+        (PartsConfig(validation_share=0.5), r"task\.parts\.validation_share is 0\.5, but .* with a validation part"),
+    ],
+)
+def test_parts_that_are_there_are_not_dealt_out(parts: PartsConfig, sentence: str, tmp_path: Path) -> None:
+    for part in ("train", "val", "test"):
+        photographs(tmp_path / part)
+    with pytest.raises(RunError, match=sentence):
+        read_pictures(str(tmp_path), 8, parts)
 
 
 def test_digits_are_the_same_for_every_run() -> None:

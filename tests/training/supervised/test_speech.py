@@ -125,6 +125,8 @@ def test_what_tones_say_is_written_down(
     ("task", "sentence"),
     [
         ({"kind": "speech_classification", "source": "spoken_digit"}, "did you mean 'spoken_digits'"),
+        ({"kind": "speech_classification", "parts": {"fold": 1}}, "these recordings come with a test part"),
+        ({"kind": "speech_recognition", "parts": {"validation_share": 0.2}}, "come with a validation part"),
         ({"kind": "speech_recognition", "source": "spoken_digits"}, "did you mean 'spoken_digit_strings'"),
         ({"kind": "speech_classification", "source": "bare"}, "there are no sounds"),
         ({"kind": "speech_classification", "source": "one"}, r"two or more classes; it has \['a'\]"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +25,7 @@ from triathlon.training.supervised.heads import Network, pool
 from triathlon.training.supervised.pictures.decoder import Decoder, between, num_channels, to_bytes, to_obs, to_planes
 from triathlon.training.supervised.pictures.judge import Judge, Sight
 from triathlon.training.supervised.pictures.sources import read_picture, read_pictures
+from triathlon.training.supervised.sources import PartsConfig
 from triathlon.training.supervised.task import Evaluation, Task, TaskConfig
 
 NUM_SAMPLES = 64
@@ -40,6 +41,7 @@ class GanConfig(TaskConfig):
         str, MinLen(1), "digits, fashion_mnist, a folder of IDX files, or one with a folder of pictures for each class"
     ] = "digits"
     size: Annotated[int | None, Ge(5), "side that the pictures of a person's own folder are scaled to"] = None
+    parts: PartsConfig = field(default_factory=PartsConfig)
     judge: Annotated[
         str | None, MinLen(1), "run of image_classification that says what is on pictures; null: pixels are compared"
     ] = None
@@ -94,7 +96,7 @@ class Gan(Task):
     def __init__(self, config: GanConfig, facts: dict[str, Any] | None = None) -> None:
         self.config, self.data = config, None
         if facts is None:
-            data = read_pictures(config.source, config.size)
+            data = read_pictures(config.source, config.size, config.parts)
             facts = {"shape": list(data.train[0].shape[1:])}
             self.data = Splits(
                 *(Examples(p[:, None], target) for p, target in (data.train, data.validation, data.test))

@@ -6,7 +6,7 @@ Z numbers of a code.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +26,7 @@ from triathlon.training.supervised.heads import Network
 from triathlon.training.supervised.losses import auroc
 from triathlon.training.supervised.pictures.decoder import AutoencoderHead, Decoder, num_channels, to_bytes, to_planes
 from triathlon.training.supervised.pictures.sources import Pictures, read_picture, read_pictures
+from triathlon.training.supervised.sources import PartsConfig
 from triathlon.training.supervised.task import Embeddings, Evaluation, Task, TaskConfig
 
 NUM_SHOWN = 12
@@ -40,6 +41,7 @@ class AutoencoderConfig(TaskConfig):
         str, MinLen(1), "digits, fashion_mnist, a folder of IDX files, or one with a folder of pictures for each class"
     ] = "digits"
     size: Annotated[int | None, Ge(5), "side that the pictures of a person's own folder are scaled to"] = None
+    parts: PartsConfig = field(default_factory=PartsConfig)
     code_size: Annotated[int, Gt(0), "numbers that a picture is squeezed into"] = 16
     decoder_channels: Annotated[int, Gt(0), "channels inside the decoder"] = 32
     held_out: Annotated[
@@ -58,7 +60,7 @@ class Autoencoder(Task):
     def __init__(self, config: AutoencoderConfig, facts: dict[str, Any] | None = None) -> None:
         self.config, self.data = config, None
         if facts is None:
-            data = read_pictures(config.source, config.size)
+            data = read_pictures(config.source, config.size, config.parts)
             facts = {"classes": data.classes, "shape": list(data.train[0].shape[1:])}
             if config.held_out is not None and config.held_out not in data.classes:
                 raise RunError(

@@ -18,7 +18,7 @@ from PIL import Image
 from triathlon.networks.errors import nearest
 from triathlon.training.errors import RunError
 from triathlon.training.supervised.pictures.sources import NO_PICTURE, SUFFIXES, read_picture
-from triathlon.training.supervised.sources import packaged, pick, three_parts
+from triathlon.training.supervised.sources import PartsConfig, packaged, pick, three_parts
 
 EMOJI = "emoji-datasource-twitter"
 EMOJI_CLASSES = ("cat", "dog", "octopus", "apple", "pizza", "soccer", "bus", "sunflower")
@@ -144,7 +144,7 @@ def read_photos(source: str) -> Photos:
     files = _pictures(folder)
     if len(files) < 3:
         raise RunError(f"task.photos: {folder} has {len(files)} photos; to learn, choose and test takes three or more")
-    parted = three_parts(files, None, None, pick, len, "photos")
+    parted = three_parts(files, None, None, PartsConfig(), pick, len, "photos")
     return Photos(*([_read_photo(file) for file in part] for part in parted))
 
 

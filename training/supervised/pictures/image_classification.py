@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
-from annotated_types import Ge, MinLen
+from annotated_types import Ge, Le, MinLen
 from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
@@ -19,8 +19,9 @@ from triathlon.training.supervised.classification import Classification, Classif
 from triathlon.training.supervised.drawing import sheet
 from triathlon.training.supervised.examples import Batch, Dataset, Examples, Splits
 from triathlon.training.supervised.heads import Network
-from triathlon.training.supervised.pictures.augmentation import flip, shift
+from triathlon.training.supervised.pictures.augmentation import erase, flip, shift
 from triathlon.training.supervised.pictures.sources import Pictures, read_picture, read_pictures
+from triathlon.training.supervised.sources import PartsConfig
 from triathlon.training.supervised.task import Embeddings, Evaluation
 
 
@@ -33,9 +34,11 @@ class ImageClassificationConfig(ClassificationConfig):
         str, MinLen(1), "digits, fashion_mnist, a folder of IDX files, or one with a folder of pictures for each class"
     ] = "digits"
     size: Annotated[int | None, Ge(5), "side that the pictures of a person's own folder are scaled to"] = None
+    parts: PartsConfig = field(default_factory=PartsConfig)
     as_rows: Annotated[bool, "read a picture row by row, from top to bottom, as a sequence"] = False
     shift: Annotated[int, Ge(0), "pixels that a picture is moved by at most while it is learned from"] = 0
     flip: Annotated[bool, "show every second picture mirrored while it is learned from"] = False
+    erase: Annotated[float, Ge(0), Le(1), "share of pictures that are learned from with noise in a rectangle"] = 0.0
 
     def __post_init__(self) -> None:
         if self.pooling != "last" and not self.as_rows:
@@ -54,7 +57,7 @@ class ImageClassification(Classification):
     def __init__(self, config: ImageClassificationConfig, facts: dict[str, Any] | None = None) -> None:
         self.config, self.data = config, None
         if facts is None:
-            data = read_pictures(config.source, config.size)
+            data = read_pictures(config.source, config.size, config.parts)
             facts = {"classes": data.classes, "shape": list(data.train[0].shape[1:])}
             self.data = Splits(*(self._examples(part) for part in (data.train, data.validation, data.test)))
         self.facts = facts
@@ -79,13 +82,15 @@ class ImageClassification(Classification):
         return obs.transpose(0, 1).reshape(obs.shape[1], *self.facts["shape"])
 
     def augment(self, batch: Batch, rng: np.random.Generator) -> Batch:
-        if not (self.config.shift or self.config.flip):
+        if not (self.config.shift or self.config.flip or self.config.erase):
             return batch
         pictures = self._pictures(batch.obs).numpy()
         if self.config.shift:
             pictures = shift(pictures, self.config.shift, rng)
         if self.config.flip:
             pictures = flip(pictures, rng)
+        if self.config.erase:
+            pictures = erase(pictures, self.config.erase, rng)
         return replace(batch, obs=torch.from_numpy(self.sequences(pictures)).transpose(0, 1))
 
     def embed(self, network: Network, batch: Batch) -> Embeddings:

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 from triathlon.networks.errors import nearest
 from triathlon.training.errors import RunError
-from triathlon.training.supervised.sources import class_names, three_parts
+from triathlon.training.supervised.sources import USUAL_PARTS, PartsConfig, class_names, three_parts
 
 SOURCES = ("digits", "fashion_mnist")
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -38,14 +38,14 @@ class PictureData:
     test: Pictures
 
 
-def read_pictures(source: str, size: int | None) -> PictureData:
+def read_pictures(source: str, size: int | None, parts: PartsConfig = USUAL_PARTS) -> PictureData:
     """The pictures of a source: `digits`, `fashion_mnist`, a folder of IDX files, or one with a folder for each class.
 
-    Parts that a source does not have are split off by a seed that is always the same. `size` is the side to which a
-    person's pictures are scaled, which the sources that have a size of their own do not read.
+    What parts a source does not have are split off as `parts` says, by a seed that is always the same. `size` is
+    the side to which a person's pictures are scaled, which the sources that have a size of their own do not read.
 
     Raises:
-        RunError: no such source or folder, a package or file is missing, or `size` is missing or not read.
+        RunError: no such source or folder, a package or file is missing, or `size` or `parts` is missing or not read.
     """
     folder = Path(source).expanduser()
     is_own = folder.is_dir() and source not in SOURCES and not _idx(folder, "train-images")
@@ -54,22 +54,22 @@ def read_pictures(source: str, size: int | None) -> PictureData:
     if size is not None and not is_own:
         raise RunError(f"task.size is {size}, but it is read for a folder of pictures only; leave it out")
     if source == "digits":
-        return _digits()
+        return _digits(parts)
     if source == "fashion_mnist":
         if not FASHION_MNIST.is_dir():
             raise RunError(
                 f"task.source: Fashion-MNIST is not in {FASHION_MNIST}; on Debian and Ubuntu 'apt-get install "
                 "dataset-fashion-mnist' puts it there, or give the folder with its four .gz files as the source"
             )
-        return _idx_data(FASHION_MNIST, list(FASHION_CLASSES))
+        return _idx_data(FASHION_MNIST, list(FASHION_CLASSES), parts)
     if not folder.is_dir():
         raise RunError(
             f"task.source: there is no folder '{source}' and no source of that name{nearest(source, SOURCES)}; "
             f"there are {', '.join(SOURCES)}"
         )
     if size is None:
-        return _idx_data(folder, None)
-    return _folder_data(folder, size)
+        return _idx_data(folder, None, parts)
+    return _folder_data(folder, size, parts)
 
 
 def read_picture(path: Path, size: tuple[int, int] | None, is_grey: bool) -> NDArray[np.uint8]:
@@ -108,7 +108,7 @@ def _upright(picture: Image.Image) -> Image.Image:
         return picture
 
 
-def _digits() -> PictureData:
+def _digits(parts: PartsConfig) -> PictureData:
     """1,797 digits of 8 x 8 pixels (Alpaydin & Kaynak 1998), which come with scikit-learn."""
     if importlib.util.find_spec("sklearn") is None:
         raise RunError("task.source: digits come with scikit-learn; install it with: pip install scikit-learn")
@@ -116,7 +116,7 @@ def _digits() -> PictureData:
 
     images, target = load_digits(return_X_y=True)
     pictures = np.round(images * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)
-    return _split([str(k) for k in range(10)], (pictures, target.astype(np.int64)), None)
+    return _split([str(k) for k in range(10)], (pictures, target.astype(np.int64)), None, None, parts)
 
 
 def _idx(folder: Path, name: str) -> Path | None:
@@ -124,10 +124,10 @@ def _idx(folder: Path, name: str) -> Path | None:
     return next((path for path in sorted(folder.glob(f"{name}*ubyte*")) if path.is_file()), None)
 
 
-def _idx_data(folder: Path, classes: list[str] | None) -> PictureData:
+def _idx_data(folder: Path, classes: list[str] | None, parts: PartsConfig) -> PictureData:
     train, test = ((_read_idx(folder, f"{p}-images"), _read_idx(folder, f"{p}-labels")) for p in ("train", "t10k"))
     names = classes or [str(k) for k in range(int(train[1].max()) + 1)]
-    return _split(names, (train[0], train[1].astype(np.int64)), (test[0], test[1].astype(np.int64)))
+    return _split(names, (train[0], train[1].astype(np.int64)), (test[0], test[1].astype(np.int64)), None, parts)
 
 
 def _read_idx(folder: Path, name: str) -> NDArray[np.uint8]:
@@ -146,11 +146,11 @@ def _read_idx(folder: Path, name: str) -> NDArray[np.uint8]:
         raise RunError(f"{path} cannot be read: {error}") from error
 
 
-def _folder_data(folder: Path, size: int) -> PictureData:
+def _folder_data(folder: Path, size: int, config: PartsConfig) -> PictureData:
     """`folder/class/picture`, or the same in `train`, `test` and perhaps `val` (or `valid`, `validation`)."""
     if not (folder / "train").is_dir():
         classes = class_names(folder)
-        return _split(classes, _read_classes(folder, classes, size), None)
+        return _split(classes, _read_classes(folder, classes, size), None, None, config)
     classes = class_names(folder / "train")
     parts = [part for part in ("train", "val", "valid", "validation", "test") if (folder / part).is_dir()]
     for part in parts:
@@ -162,7 +162,7 @@ def _folder_data(folder: Path, size: int) -> PictureData:
             )
     pictures = {part: _read_classes(folder / part, classes, size) for part in parts}
     validation = next((pictures[part] for part in ("val", "valid", "validation") if part in pictures), None)
-    return _split(classes, pictures["train"], pictures.get("test"), validation)
+    return _split(classes, pictures["train"], pictures.get("test"), validation, config)
 
 
 def _read_classes(folder: Path, classes: list[str], size: int) -> Pictures:
@@ -180,7 +180,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _split(
-    classes: list[str], train: Pictures, test: Pictures | None, validation: Pictures | None = None
+    classes: list[str], train: Pictures, test: Pictures | None, validation: Pictures | None, parts: PartsConfig
 ) -> PictureData:
     """The parts that are there, and those that are not taken from `train`."""
     return PictureData(
@@ -189,6 +189,7 @@ def _split(
             train,
             test,
             validation,
+            parts,
             lambda pictures, chosen: (pictures[0][chosen], pictures[1][chosen]),
             lambda pictures: len(pictures[0]),
             "pictures",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +19,7 @@ from triathlon.training.supervised.classification import Classification, Classif
 from triathlon.training.supervised.examples import Batch, Examples, Splits
 from triathlon.training.supervised.heads import Network
 from triathlon.training.supervised.signals.sources import SequenceData, read_sequences, read_signal
+from triathlon.training.supervised.sources import PartsConfig
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class SequenceClassificationConfig(ClassificationConfig):
     source: Annotated[
         str, MinLen(1), "mnist1d, japanese_vowels, a .ts file, or an .npz file with x [N, T] or [N, T, C] and y [N]"
     ] = "mnist1d"
+    parts: PartsConfig = field(default_factory=PartsConfig)
     as_rows: Annotated[bool, "read in time, for a memory; false: seen at once, as a picture of one line"] = True
     patch_size: Annotated[int, Gt(0), "with as_rows: frames that are read together as one row"] = 1
     noise: Annotated[float, Ge(0), "added to what is learned from, in standard deviations of a channel"] = 0.0
@@ -53,7 +55,7 @@ class SequenceClassification(Classification):
         self.config, self.data = config, None
         data: SequenceData | None = None
         if facts is None:
-            data = read_sequences(config.source)
+            data = read_sequences(config.source, config.parts)
             frames = _frames(data.train)
             facts = {
                 "classes": data.classes,

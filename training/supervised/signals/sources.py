@@ -19,7 +19,7 @@ from triathlon.networks.errors import nearest
 from triathlon.training.errors import RunError
 from triathlon.training.supervised.examples import Examples, Indices
 from triathlon.training.supervised.signals.ts_files import read_ts
-from triathlon.training.supervised.sources import packaged, three_parts
+from triathlon.training.supervised.sources import USUAL_PARTS, PartsConfig, packaged, three_parts
 
 
 @dataclass(frozen=True)
@@ -32,21 +32,22 @@ class SequenceData:
     test: Examples
 
 
-def read_sequences(source: str) -> SequenceData:
+def read_sequences(source: str, parts: PartsConfig = USUAL_PARTS) -> SequenceData:
     """The signals of a source: a set by name, a .ts file, or an .npz file with `x [N, T]` or `[N, T, C]` and `y [N]`.
 
     A .ts file whose name ends in _TRAIN is learned from, and the one that ends in _TEST beside it tests.
     An .npz file may also have `length [N]` (frames of each signal) and `classes [K]` (names of the labels 0, 1, …).
-    Parts that a source does not have are split off by a seed that is always the same.
+    What parts a source does not have are split off as `parts` says, by a seed that is always the same.
 
     Raises:
-        RunError: no such source or file, a package is missing, or the file does not hold such arrays.
+        RunError: no such source or file, a package is missing, the file does not hold such arrays, or `parts` is
+            not read.
     """
     if source in SOURCES:
-        return SOURCES[source]()
+        return SOURCES[source](parts)
     path = Path(source).expanduser()
     if path.is_file():
-        return _ts(path) if path.suffix == ".ts" else _arrays(path)
+        return _ts(path, parts) if path.suffix == ".ts" else _arrays(path, parts)
     raise RunError(
         f"task.source: there is no file '{source}' and no source of that name{nearest(source, SOURCES)}; "
         f"there are {', '.join(SOURCES)}"
@@ -77,14 +78,12 @@ def read_signal(path: Path, num_channels: int) -> NDArray[np.float32]:
     return signal
 
 
-def split(
-    classes: list[str], train: Examples, test: Examples | None, validation: Examples | None = None
-) -> SequenceData:
+def split(classes: list[str], train: Examples, test: Examples | None, parts: PartsConfig = USUAL_PARTS) -> SequenceData:
     """The parts that are there, and those that are not taken from `train`; RunError if there are too few signals."""
-    return SequenceData(classes, *three_parts(train, test, validation, Examples.part, len, "signals"))
+    return SequenceData(classes, *three_parts(train, test, None, parts, Examples.part, len, "signals"))
 
 
-def _mnist1d() -> SequenceData:
+def _mnist1d(parts: PartsConfig) -> SequenceData:
     """4,000 and 1,000 signals of 40 numbers (Greydanus & Kobak 2024, "Scaling down deep learning with MNIST-1D")."""
     if importlib.util.find_spec("mnist1d") is None:
         raise RunError("task.source: these signals come with mnist1d; install it with: pip install mnist1d")
@@ -100,29 +99,29 @@ def _mnist1d() -> SequenceData:
         Examples(data[f"x{part}"].astype(np.float32)[..., None], data[f"y{part}"].astype(np.int64))
         for part in ("", "_test")
     )
-    return split([str(k) for k in range(10)], train, test)
+    return split([str(k) for k in range(10)], train, test, parts)
 
 
-def _japanese_vowels() -> SequenceData:
+def _japanese_vowels(parts: PartsConfig) -> SequenceData:
     """Nine speakers say two vowels: 270 and 370 recordings as 12 coefficients of linear prediction in each frame.
 
     Kudo, Toyama & Shimbo 1999, "Multidimensional curve classification using passing-through regions". The test part is
     theirs; sktime, which brings the files, is not imported.
     """
     missing = "task.source: these recordings come with sktime; install it with: pip install --no-deps sktime"
-    return _ts(packaged("sktime", "datasets/data/JapaneseVowels/JapaneseVowels_TRAIN.ts", missing))
+    return _ts(packaged("sktime", "datasets/data/JapaneseVowels/JapaneseVowels_TRAIN.ts", missing), parts)
 
 
-def _ts(path: Path) -> SequenceData:
+def _ts(path: Path, parts: PartsConfig) -> SequenceData:
     classes, train = read_ts(path)
     beside = path.with_name(f"{path.stem.removesuffix('_TRAIN')}_TEST.ts")
     test = read_ts(beside, classes)[1] if path.stem.endswith("_TRAIN") and beside.is_file() else None
     if test is not None and test.obs.shape[2] != train.obs.shape[2]:
         raise RunError(f"{beside} has {test.obs.shape[2]} channels, and {path.name} has {train.obs.shape[2]}")
-    return split(classes, train, test)
+    return split(classes, train, test, parts)
 
 
-def _arrays(path: Path) -> SequenceData:
+def _arrays(path: Path, parts: PartsConfig) -> SequenceData:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -151,7 +150,7 @@ def _arrays(path: Path) -> SequenceData:
             f"task.source: x in {path} is {signals[signal, frame, channel]} in frame {frame} of signal {signal}, "
             "where every value should be a finite number; fill the gap or leave the signal out"
         )
-    return split(names, Examples(signals, target, length), None)
+    return split(names, Examples(signals, target, length), None, parts)
 
 
 def _is_signal(length: Indices, num_frames: int) -> NDArray[np.bool_]:
@@ -159,6 +158,6 @@ def _is_signal(length: Indices, num_frames: int) -> NDArray[np.bool_]:
     return np.arange(num_frames) < length[:, None]
 
 
-SOURCES: dict[str, Callable[[], SequenceData]] = {"mnist1d": _mnist1d, "japanese_vowels": _japanese_vowels}
+SOURCES: dict[str, Callable[[PartsConfig], SequenceData]] = {"mnist1d": _mnist1d, "japanese_vowels": _japanese_vowels}
 
 __all__ = ["SOURCES", "SequenceData", "read_sequences", "read_signal", "split"]

@@ -22,7 +22,7 @@ from triathlon.training.supervised.sounds.speech_synthesis import (
     say_all,
     styles,
 )
-from triathlon.training.supervised.sources import class_names, pick, read_table, three_parts
+from triathlon.training.supervised.sources import USUAL_PARTS, PartsConfig, class_names, pick, read_table, three_parts
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 HELD_OUT_SHARE = 0.1  # of the voices, for choosing and again for testing
@@ -30,6 +30,8 @@ MOST_DIGITS = 7  # of a string
 
 # Debian's asterisk-core-sounds-en-wav: Allison Smith, CC-BY-SA 3.0. Read where it is installed, never copied.
 RECORDED_DIGITS = Path("/usr/share/asterisk/sounds/en_US_f_Allison/digits")
+
+MADE = ("spoken_digits", "spoken_voices")
 
 Recordings = tuple[list[Wave], list[str]]  # N waves, and what is said in each or who speaks
 
@@ -44,38 +46,40 @@ class SoundData:
     others: dict[str, Recordings] = field(default_factory=dict)
 
 
-def read_labelled(source: str, sample_rate: int) -> SoundData:
+def read_labelled(source: str, sample_rate: int, parts: PartsConfig = USUAL_PARTS) -> SoundData:
     """Recordings of one class each: `spoken_digits`, `spoken_voices`, or a folder with one for each class.
 
     Raises:
-        RunError: no such source or folder, a package or a synthesiser is missing, or a file is no sound.
+        RunError: no such source or folder, a package or a synthesiser is missing, a file is no sound, or `parts` is
+            not read.
     """
     check_packages()
-    if source == "spoken_digits":
-        return spoken_digits(sample_rate)
-    if source == "spoken_voices":
-        return spoken_voices(sample_rate)
+    if source in MADE:
+        parts.refuse("recordings", True, True)
+        return spoken_digits(sample_rate) if source == "spoken_digits" else spoken_voices(sample_rate)
     folder = Path(source).expanduser()
     if not folder.is_dir():
-        raise RunError(_no_source(source, ("spoken_digits", "spoken_voices"), "folder"))
+        raise RunError(_no_source(source, MADE, "folder"))
     if not (folder / "train").is_dir():
-        return _split(_folder(folder, sample_rate), None, None)
+        return _split(_folder(folder, sample_rate), None, None, parts)
     validation, test = (
         _folder(folder / part, sample_rate) if (folder / part).is_dir() else None for part in ("val", "test")
     )
-    return _split(_folder(folder / "train", sample_rate), test, validation)
+    return _split(_folder(folder / "train", sample_rate), test, validation, parts)
 
 
-def read_transcribed(source: str, sample_rate: int) -> SoundData:
+def read_transcribed(source: str, sample_rate: int, parts: PartsConfig = USUAL_PARTS) -> SoundData:
     """Recordings with the text of each: `spoken_digit_strings`, or a table with columns file and text.
 
     A table's files are looked for from its folder. A column `part` (train, val, test) keeps its parts.
 
     Raises:
-        RunError: no such source or file, a package or a synthesiser is missing, or a file is no sound.
+        RunError: no such source or file, a package or a synthesiser is missing, a file is no sound, or `parts` is
+            not read.
     """
     check_packages()
     if source == "spoken_digit_strings":
+        parts.refuse("recordings", True, True)
         return spoken_digit_strings(sample_rate)
     path = Path(source).expanduser()
     if not path.is_file():
@@ -91,7 +95,7 @@ def read_transcribed(source: str, sample_rate: int) -> SoundData:
     train, validation, test = (_recordings(rows[part]) if rows[part] else None for part in ("train", "val", "test"))
     if train is None:
         raise RunError(f"{path} has no row to learn from")
-    return _split(train, test, validation)
+    return _split(train, test, validation, parts)
 
 
 def spoken_digits(sample_rate: int) -> SoundData:
@@ -199,14 +203,16 @@ def _recordings(pairs: Sequence[tuple[Wave, str]]) -> Recordings:
     return [wave for wave, _ in pairs], [text for _, text in pairs]
 
 
-def _split(train: Recordings, test: Recordings | None, validation: Recordings | None) -> SoundData:
+def _split(train: Recordings, test: Recordings | None, validation: Recordings | None, config: PartsConfig) -> SoundData:
     """The parts that are there, and those that are not taken from `train`."""
 
     def take(recordings: Recordings, chosen: Indices) -> Recordings:
         waves, texts = recordings
         return pick(waves, chosen), pick(texts, chosen)
 
-    return SoundData(*three_parts(train, test, validation, take, lambda recordings: len(recordings[0]), "recordings"))
+    return SoundData(
+        *three_parts(train, test, validation, config, take, lambda recordings: len(recordings[0]), "recordings")
+    )
 
 
 __all__ = ["DIGITS", "Recordings", "SoundData", "read_labelled", "read_transcribed"]

@@ -23,6 +23,7 @@ from triathlon.training.supervised.sounds.sound_files import check_packages, rea
 from triathlon.training.supervised.sounds.sources import Recordings, read_labelled
 from triathlon.training.supervised.sounds.spectrogram import HearingConfig, spectrogram
 from triathlon.training.supervised.sounds.spectrogram_augmentation import SpectrogramAugmentationConfig
+from triathlon.training.supervised.sources import PartsConfig
 from triathlon.training.supervised.task import Evaluation
 
 
@@ -34,6 +35,7 @@ class SpeechClassificationConfig(ClassificationConfig):
     source: Annotated[
         str, MinLen(1), "spoken_digits, spoken_voices (who speaks), or a folder with one of sounds for each class"
     ] = "spoken_digits"
+    parts: PartsConfig = field(default_factory=PartsConfig)
     hearing: HearingConfig = field(default_factory=HearingConfig)
     augmentation: SpectrogramAugmentationConfig = field(default_factory=SpectrogramAugmentationConfig)
 
@@ -56,7 +58,7 @@ class SpeechClassification(Classification):
         self.config, self.data = config, None
         parts = []
         if facts is None:
-            data = read_labelled(config.source, config.hearing.sample_rate)
+            data = read_labelled(config.source, config.hearing.sample_rate, config.parts)
             parts = [
                 (self._heard(part), part[1]) for part in (data.train, data.validation, data.test, *data.others.values())
             ]

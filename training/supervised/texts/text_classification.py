@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +18,7 @@ from triathlon.networks.errors import SettingError, refuse_unread
 from triathlon.training.supervised.classification import Classification, ClassificationConfig
 from triathlon.training.supervised.examples import Batch, Dataset, Examples, Splits
 from triathlon.training.supervised.heads import Network, Pooling
+from triathlon.training.supervised.sources import PartsConfig
 from triathlon.training.supervised.task import Evaluation
 from triathlon.training.supervised.texts.sources import read_text, read_texts
 from triathlon.training.supervised.texts.words import (
@@ -41,6 +42,7 @@ class TextClassificationConfig(ClassificationConfig):
         "rotten_tomatoes, imdb, r8, r52, 20newsgroups, a table with columns text and label, or a folder with one "
         "for each class",
     ] = "rotten_tomatoes"
+    parts: PartsConfig = field(default_factory=PartsConfig)
     vocabulary_size: Annotated[int, Gt(0), "words that are told apart, the most frequent ones"] = 20_000
     min_count: Annotated[int, Gt(0), "rarer words are not told apart"] = 2
     max_length: Annotated[int, Gt(0), "words of a text that are read"] = 256
@@ -65,7 +67,7 @@ class TextClassification(Classification):
     def __init__(self, config: TextClassificationConfig, facts: dict[str, Any] | None = None) -> None:
         self.config, self.data = config, None
         if facts is None:
-            data = read_texts(config.source)
+            data = read_texts(config.source, config.parts)
             words = [[split_words(text) for text in part[0]] for part in (data.train, data.validation, data.test)]
             vocabulary = Vocabulary.of(words[0], config.vocabulary_size, config.min_count)
             facts = {"classes": data.classes, "words": vocabulary.words}
