@@ -23,14 +23,15 @@ from triathlon.training.learners import follow as following
 from triathlon.training.learners.follow import follow, part_of
 from triathlon.training.runner import train
 
+TORCHRUN = Path(__file__).parents[2] / "deploy" / "torchrun.sh"
 EXPERIMENT = {"env": {"id": "CartPole-v1", "num_envs": 6}, "agent": "ppo", "total_steps": 100}
 
 
-def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """`triathlon train …` as two processes on this machine."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launcher, "-m", "triathlon.scripts.main", "train", *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+def torchrun(config: str, root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`deploy/torchrun.sh` with two processes on this machine; it goes on where there is something to go on with."""
+    command = ["bash", str(TORCHRUN), config, "mine", str(root), *arguments]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PROCESSES": "2", "PATH": path}
     pipe = subprocess.PIPE
     started = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, start_new_session=True)
     try:
@@ -43,7 +44,7 @@ def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("agent", ["ppo", pytest.param("dqn", marks=pytest.mark.slow)])
 def test_a_run_of_two_processes_goes_to_its_end_and_goes_on(tmp_path: Path, agent: str) -> None:
-    less = ["--evaluation.final-episodes", "2", "--evaluation.video", "false", "--root", str(tmp_path)]
+    less = ["--evaluation.final-episodes", "2", "--evaluation.video", "false"]
     settings = {
         "ppo": ["--agent.num-steps", "32"],
         "dqn": [
@@ -57,7 +58,8 @@ def test_a_run_of_two_processes_goes_to_its_end_and_goes_on(tmp_path: Path, agen
             "1",
         ],
     }[agent]
-    ended = torchrun(f"cartpole_{agent}", "--total-steps", "600", "--logging.period", "200", *less, *settings)
+    config, less = f"cartpole_{agent}", [*less, "--logging.period", "200", *settings]
+    ended = torchrun(config, tmp_path, "--total-steps", "600", *less)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("Training in") == ended.stdout.count("Score:") == 1
     (run,) = tmp_path.glob("*/*")
@@ -65,7 +67,7 @@ def test_a_run_of_two_processes_goes_to_its_end_and_goes_on(tmp_path: Path, agen
     state = load(run / "checkpoints" / "last.safetensors")
     assert state["num_processes"] == 2
     assert state["num_steps"] == state["learner"]["num_steps"] >= 600  # the steps of both
-    ended = torchrun("--resume", str(run), "--total-steps", "1000")
+    ended = torchrun(config, tmp_path, "--total-steps", "1000", *less)
     assert ended.returncode == 0, ended.stderr
     with (run / "progress.csv").open() as file:
         steps = [int(row["time/total_timesteps"]) for row in csv.DictReader(file)]
