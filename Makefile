@@ -3,7 +3,7 @@
 #   CONFIG=configs/….yaml   what `make train` trains
 #   BENCH="speed atari"    which of benchmarks/ `make bench` runs
 #   ARGS="--key value"      passed on to the command behind train, test, learn and bench
-#   PYTHON=python3.12       the interpreter to build the environment from (else the first 3.11+ found)
+#   PYTHON=python3.12       the interpreter to build the environment from (else the first of 3.11 to 3.13 found)
 #   CONSTRAINTS=            install the newest releases that pyproject.toml admits instead of the pinned ones
 #   PIP_ARGS="…"            passed on to pip, e.g. an index that has PyTorch's CPU build
 
@@ -118,11 +118,11 @@ elif [ -e $(VENV)/.home ] && [ "$$(cat $(VENV)/.home)" != "$(CURDIR)" ]; then \
     echo "This folder was moved: making its environment anew."; rm -rf $(VENV); \
 fi; \
 if [ ! -x $(BIN)/python ]; then \
-    for python in $(or $(PYTHON),python3.11 python3.12 python3.13 python3.14 python3); do \
-        "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; python=; \
+    for python in $(or $(PYTHON),python3.11 python3.12 python3.13 python3); do \
+        "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && break; python=; \
     done; \
     if [ -z "$$python" ]; then \
-        echo "Triathlon needs Python 3.11 or newer: $(or $(PYTHON),nothing on the PATH) is not one. Name yours: make PYTHON=/path/to/python" >&2; exit 1; \
+        echo "Triathlon needs Python 3.11, 3.12 or 3.13: $(or $(PYTHON),nothing on the PATH) is not one. Name yours: make PYTHON=/path/to/python" >&2; exit 1; \
     fi; \
     if ! "$$python" -c 'import ensurepip' 2>/dev/null; then \
         echo "$$python cannot make virtual environments: install its venv package (Debian: apt-get install python3-venv)." >&2; exit 1; \

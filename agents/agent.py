@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from triathlon.agents.gradient_step import GradientStep
 from triathlon.agents.segment import Segment
@@ -36,6 +36,14 @@ class Policy(Protocol):
 
     generator: torch.Generator  # all its random choices are drawn from it
     columns: tuple[int, int]  # the first column of the run that it acts in next, of how many
+
+    @property
+    def network(self) -> nn.Module:
+        """Backbones and heads, and `norm`, the scale of observations or None.
+
+        `init_from`, `freeze_backbone` and the other engines read and change it.
+        """
+        ...
 
     def initial_state(self, batch_size: int) -> State:
         """The memory before the first observation, each tensor `[batch_size, ...]`."""
@@ -93,7 +101,10 @@ class Learner(Protocol):
     state_period: int  # the memory is stored before every so many rows (P)
 
     def update(self, segment: Segment) -> Metrics:
-        """Learn from new experience; returns the metrics of this update, few if there was nothing to learn from yet."""
+        """Learn from new experience; returns the metrics of this update, few if there was nothing to learn from yet.
+
+        `loss` is among them once it has learned, and only then: `triathlon doctor` waits for it.
+        """
         ...
 
     def state_dict(self, with_experience: bool = True) -> dict[str, Any]:

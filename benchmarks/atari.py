@@ -18,7 +18,6 @@ lists its first and last loss and throughput.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import time
 from collections.abc import Sequence
@@ -27,13 +26,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from speed import Training, ours
+from speed import ALL_THREADS, Training, ours
 
 from triathlon.agents.dqn_config import DQNConfig
 from triathlon.agents.ppo_config import PPOConfig
 from triathlon.envs import EnvConfig, make_envs
 from triathlon.envs.atari import AtariConfig
 from triathlon.networks import BackboneConfig, config_class, make_backbone
+from triathlon.training.machine import num_cores
 
 NUM_ENVS = 8
 ROLLOUT = 128 * NUM_ENVS
@@ -71,7 +71,7 @@ def sb3(algorithm: str, **settings: Any) -> Training:
     model = getattr(stable_baselines3, algorithm)("CnnPolicy", envs, device="cpu", seed=1, **settings)
 
     def train(num_steps: int) -> float:
-        torch.set_num_threads(os.cpu_count() or 1)
+        torch.set_num_threads(ALL_THREADS)
         before, start = model.num_timesteps, time.perf_counter()
         model.learn(num_steps, reset_num_timesteps=False)
         return float((model.num_timesteps - before) / (time.perf_counter() - start))
@@ -115,7 +115,7 @@ def stepping_alone(seconds: float = 5.0) -> float:
 
 def matrix_rate(dtype: torch.dtype, size: int = 2048) -> float:
     """Floating-point operations per second of a large matrix product."""
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(ALL_THREADS)
     a, b = torch.randn(2, size, size).to(dtype)
     best = 0.0
     for _ in range(8):
@@ -233,7 +233,7 @@ def main() -> None:
     if wanted("grid"):
         print("\n| backbone | agent | first steps/s | last | first loss | last |\n|---|---|---|---|---|---|")
         grid(options.grid_steps, options.rows)
-    print(f"\n{os.cpu_count()} CPU cores, PyTorch {torch.__version__}.")
+    print(f"\n{num_cores()} CPU cores, PyTorch {torch.__version__}.")
 
 
 if __name__ == "__main__":

@@ -77,12 +77,12 @@ def start_cluster(more: ExitStack, home: Path) -> None:
         time.sleep(20.0)
 
 
-def steps_of(folder: Path) -> tuple[int, dict[str, str]]:
-    """How far the run is, and what it wrote last of each metric."""
-    table = folder / "progress.csv"
+def steps_below(root: Path) -> tuple[int, dict[str, str]]:
+    """How far the run below `root` is, if it has come to write anything, and what it wrote last of each metric."""
     last: dict[str, str] = {}
-    for row in csv.DictReader(table.read_text().splitlines()) if table.is_file() else []:
-        last |= {name: value for name, value in row.items() if value}  # a row of an evaluation has only its own
+    for table in root.glob("*/cut/progress.csv"):
+        for row in csv.DictReader(table.read_text().splitlines()):
+            last |= {name: value for name, value in row.items() if value}  # a row of an evaluation has only its own
     return int(float(last.get("time/total_timesteps", 0))), last
 
 
@@ -115,8 +115,7 @@ def main() -> None:
         before, cut_at, longest, since = 0, 0.0, 0.0, time.monotonic()
         while run.poll() is None:
             time.sleep(0.1)
-            folders = list((home / "runs").glob("*/cut"))
-            done, _ = steps_of(folders[0]) if folders else (0, {})
+            done, _ = steps_below(home / "runs")
             if done > before:
                 longest = max(longest, time.monotonic() - since) if cut_at else 0.0
                 before, since = done, time.monotonic()
@@ -124,7 +123,7 @@ def main() -> None:
                 cut_at = time.monotonic()
                 ip("-n", OTHER, "link", "set", "end1", "down")
                 print(f"Cut after {done:,} steps.", flush=True)
-        done, row = steps_of(folders[0]) if folders else (0, {})
+        done, row = steps_below(home / "runs")
         survived = run.returncode == 0 and cut_at and float(row.get("workers/deaths", 0)) >= 1
         print(
             f"{done:,} steps; longest time without news after the cut: {longest:.1f} s; workers lost: "

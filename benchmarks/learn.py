@@ -5,7 +5,9 @@
     python benchmarks/learn.py --seeds 1 2           these seeds
     python benchmarks/learn.py --table               no training: the table of what was trained before
 
-A finished run leaves `runs/learn/<row>/<seed>/outcome.json` and is not trained again: the table can be filled in parts.
+Each run has a folder `runs/learn/<row>/<seed>` like any other, so that `triathlon evaluate` and `watch` take it. A
+finished one leaves `outcome.json` there and is not trained again: the table can be filled in parts. That file holds a
+digest of all settings; where they are others now, the row is trained anew, and `--table` leaves the run out.
 The score of a run is the mean return of 100 episodes on seeds never trained on, played without exploration by the
 checkpoint that did best in the evaluations during training (which use seeds of their own). Rows `exact-…` are board
 games small enough to be solved; their score is the exploitability of that checkpoint's greedy play, 0 being perfect.
@@ -14,17 +16,23 @@ games small enough to be solved; their score is the exploitability of that check
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
-import os
 import shlex
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from triathlon.training.config import Experiment, load
 from triathlon.training.curves import read_curve
+from triathlon.training.folder_lock import locked
+from triathlon.training.machine import num_cores
+from triathlon.training.run_folder import create_below
+from triathlon.training.schema import to_mapping
 
 ROOT = Path("runs/learn")
 MEMORIES = ("lstm", "gru", "transformer")
@@ -134,18 +142,49 @@ def goals() -> list[Goal]:
     return rows
 
 
-def run(goal: Goal, seed: int) -> dict[str, float]:
+def experiment_of(goal: Goal, seed: int) -> Experiment:
+    """What is run for one seed of a row."""
+    experiment = load(goal.config, [*goal.changes, "--seed", str(seed), "--evaluation.video", "false"])
+    return replace(experiment, root=str(ROOT), name=str(seed))
+
+
+def digest(experiment: Experiment) -> str:
+    """16 digits that differ where any setting does, whatever the folder is called."""
+    settings = to_mapping(replace(experiment, root="runs", name=None))
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def outcome_of(goal: Goal, seed: int, what_now: str) -> dict[str, Any] | None:
+    """What one seed reached before, if it was trained with the settings that the row has now.
+
+    Where it was with others, it is said, with `what_now` becomes of it.
+    """
+    path = ROOT / goal.name / str(seed) / "outcome.json"
+    if not path.is_file():
+        return None
+    reached: dict[str, Any] = json.loads(path.read_text())
+    if reached.get("settings") == digest(experiment_of(goal, seed)):
+        return reached
+    others = "other settings than the row has now" if "settings" in reached else "settings that nobody wrote down"
+    print(f"{path.parent} was trained with {others}: {what_now}.", file=sys.stderr, flush=True)
+    return None
+
+
+def run(goal: Goal, seed: int) -> dict[str, Any]:
     """Train one seed, or read what it reached before."""
-    folder = ROOT / goal.name / str(seed)
-    outcome = folder / "outcome.json"
-    if outcome.exists():
-        return dict(json.loads(outcome.read_text()))
-    from triathlon.training.config import load
+    if (before := outcome_of(goal, seed, "it is trained anew")) is not None:
+        return before
     from triathlon.training.runner import train
 
-    shutil.rmtree(folder, ignore_errors=True)
-    experiment = load(goal.config, [*goal.changes, "--seed", str(seed), "--evaluation.video", "false"])
-    result = train(experiment, folder)
+    experiment = experiment_of(goal, seed)
+    if (unfinished := ROOT / goal.name / str(seed)).is_dir():
+        with locked(unfinished):  # another command may be training there
+            shutil.rmtree(unfinished)
+    command = ["python", "benchmarks/learn.py", "--only", goal.name, "--seeds", str(seed)]
+    made = create_below(goal.name, "", experiment, command)
+    folder = made.path
+    with locked(folder), made.discarded_if_empty():
+        result = train(experiment, folder)
     if result.interrupted:
         sys.exit(130)
     is_exact = experiment.self_play is not None and experiment.self_play.exploitability
@@ -155,12 +194,14 @@ def run(goal: Goal, seed: int) -> dict[str, float]:
         "deviation": float(np.std(result.returns)),
         "num_steps": result.num_steps,
         "seconds": result.seconds,
+        "settings": digest(experiment),
+        "code": json.loads((folder / "git.json").read_text())["triathlon"],  # as it was when the training began
     }
-    outcome.write_text(json.dumps(reached))
+    (folder / "outcome.json").write_text(json.dumps(reached))
     return reached
 
 
-def row(goal: Goal, outcomes: list[dict[str, float]]) -> str:
+def row(goal: Goal, outcomes: list[dict[str, Any]]) -> str:
     """One line of the table, in Markdown."""
     scores = [o["score"] for o in outcomes]
     wanted = f"≥ {goal.at_least:g}" if goal.at_least is not None else f"≤ {goal.at_most:g}"
@@ -188,11 +229,10 @@ def main() -> None:
     print("| row | mean | seeds | goal | met | others report | steps | seconds | command |")
     print("|---|---|---|---|---|---|---|---|---|")
     for goal in chosen:
-        done = [ROOT / goal.name / str(seed) / "outcome.json" for seed in options.seeds]
-        outcomes = [json.loads(path.read_text()) for path in done if path.exists()]
-        if outcomes:
+        found = [outcome_of(goal, seed, "it is left out") for seed in options.seeds]
+        if outcomes := [outcome for outcome in found if outcome is not None]:
             print(row(goal, outcomes))
-    print(f"\n{os.cpu_count()} CPU cores.")
+    print(f"\n{num_cores()} CPU cores.")
 
 
 if __name__ == "__main__":

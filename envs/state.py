@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import types
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from enum import Enum
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import SyncVectorEnv, VectorEnv, VectorWrapper
+from numpy.typing import NDArray
 
 from triathlon.envs.errors import EnvError
 
@@ -28,6 +29,7 @@ FIXED_TYPES = (type, EnvSpec, Enum, types.FunctionType, types.BuiltinFunctionTyp
 # Modules whose objects only draw pictures.
 DRAWING = ("pygame", "gymnasium.envs.mujoco.mujoco_rendering")
 MARK = "__kind__"
+LONG = 64  # from so many numbers of one type on, a list is kept as an array, which takes a fraction of the room
 
 
 class Uncopyable(Exception):
@@ -145,7 +147,9 @@ def encode(value: Any) -> Any:
         return _save_space(value)
     if type(value) in (list, tuple, set, deque):
         maxlen = value.maxlen if isinstance(value, deque) else None
-        return {MARK: type(value).__name__, "value": [encode(v) for v in value], "maxlen": maxlen}
+        array = _array(value) if len(value) >= LONG else None
+        items = [encode(v) for v in value] if array is None else array
+        return {MARK: type(value).__name__, "value": items, "maxlen": maxlen}
     if type(value) is dict:
         if all(isinstance(key, str) for key in value) and MARK not in value:
             return {key: encode(v) for key, v in value.items()}
@@ -171,10 +175,21 @@ def decode(value: Any) -> Any:
         bits = getattr(np.random, value["bits"])()
         bits.state = inner
         return getattr(np.random, kind)(bits)
-    items = [decode(v) for v in inner]
+    items = inner.tolist() if isinstance(inner, np.ndarray) else [decode(v) for v in inner]
     if kind == "deque":
         return deque(items, maxlen=value["maxlen"])
     return {"list": list, "tuple": tuple, "set": set}[kind](items)
+
+
+def _array(numbers: Collection[Any]) -> NDArray[Any] | None:
+    """Python's own floats, or integers of 64 bits, as an array of the same numbers; None if there are others."""
+    for kind, dtype in ((float, np.float64), (int, np.int64)):
+        if all(type(number) is kind for number in numbers):
+            try:
+                return np.fromiter(numbers, dtype, len(numbers))
+            except OverflowError:
+                return None
+    return None
 
 
 def _plain(value: Any) -> Any:

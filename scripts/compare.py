@@ -159,7 +159,9 @@ def _wait_for(process: subprocess.Popen[bytes]) -> int:
         is_told = False
         while True:
             try:
-                return process.wait(0.2)
+                code = process.wait(0.2)
+                # It may not have come to where it hears of it, and then ends as the signal has it.
+                return INTERRUPTED if wish.to_stop and code else code
             except subprocess.TimeoutExpired:
                 if wish.to_stop and not is_told:
                     process.terminate()

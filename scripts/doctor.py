@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from triathlon.scripts.main import guarded
+from triathlon.scripts.main import guarded, refuse_misplaced
 from triathlon.training.errors import RunError
 
 if TYPE_CHECKING:  # --help does not wait for PyTorch
@@ -33,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options, settings = parser.parse_known_args(arguments)
     if name is None:
+        if not options.help:
+            refuse_misplaced(arguments, "doctor")
         parser.print_help(sys.stdout if options.help else sys.stderr)
         return 0 if options.help else 2
     from triathlon.training import config

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -42,6 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"triathlon: error: there is no command '{name}'; is it {' or '.join(near)}?", file=sys.stderr)
         return 2
     return guarded(lambda: importlib.import_module(f"triathlon.scripts.{name.replace('-', '_')}").main(rest))
+
+
+def refuse_misplaced(arguments: Sequence[str], command: str) -> None:
+    """Raises RunError where arguments, but no configuration before them, were given to a command."""
+    if arguments:
+        from triathlon.training.errors import RunError
+
+        raise RunError(f"the configuration comes first: triathlon {command} CONFIG {shlex.join(arguments)}")
 
 
 def guarded(command: Callable[[], int]) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from triathlon.scripts.main import INTERRUPTED, guarded
+from triathlon.scripts.main import INTERRUPTED, guarded, refuse_misplaced
 from triathlon.training.errors import RunError
 from triathlon.training.shipped import catalogue
 
@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name is not None and options.resume:
         raise RunError("give a configuration or --resume, not both: a run that goes on has its own configuration")
     if name is None and not options.resume:
+        if not options.help:
+            refuse_misplaced(arguments, "supervised")
         stream = sys.stdout if options.help else sys.stderr
         print(f"{parser.format_help()}\nShipped configurations:\n{catalogue(supervised=True)}", file=stream)
         return 0 if options.help else 2

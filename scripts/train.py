@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from triathlon.scripts.main import INTERRUPTED, guarded
+from triathlon.scripts.main import INTERRUPTED, guarded, refuse_misplaced
 from triathlon.training.errors import RunError
 from triathlon.training.shipped import catalogue
 
@@ -35,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name is not None and options.resume and not auto:
         raise RunError("give a configuration or --resume, not both: a run that goes on has its own configuration")
     if name is None and (not options.resume or auto):
+        if not options.help:
+            refuse_misplaced(arguments, "train")
         stream = sys.stdout if options.help else sys.stderr
         print(f"{parser.format_help()}\nShipped configurations:\n{catalogue()}", file=stream)
         return 0 if options.help else 2
@@ -125,7 +127,10 @@ def _train(
         print(f"Video:  none: {result.no_video}")
     print(f"Curves: tensorboard --logdir {shlex.quote(str(folder.path))}")
     if experiment.engine != "rllib":  # whose runs cannot go on
-        print(f"More:   {resume} --total-steps {2 * experiment.total_steps}")
+        more = f"--total-steps {2 * experiment.total_steps}"
+        if experiment.evaluation.goal is not None and result.num_steps < experiment.total_steps:
+            more = "--evaluation.goal null"  # with its goal reached, it would train nothing more
+        print(f"More:   {resume} {more}")
     return 0, mean
 
 
@@ -134,17 +139,19 @@ def _train_seeds(experiment: Experiment, num_seeds: int, command: Sequence[str],
     from triathlon.scripts.score import summary
 
     scores = []
-    for seed in range(experiment.seed, experiment.seed + num_seeds):
-        name = experiment.name and f"{experiment.name}-seed{seed}"
-        code, score = _train(dataclasses.replace(experiment, seed=seed, name=name), None, command, auto)
-        print()
-        if code:
-            return code
-        if score is not None:
-            scores.append(score)
-    if scores:
-        listed = ", ".join(f"{score:.1f}" for score in scores)
-        print(f"{num_seeds} seeds: {summary(scores)} (each: {listed})")
+    try:
+        for seed in range(experiment.seed, experiment.seed + num_seeds):
+            name = experiment.name and f"{experiment.name}-seed{seed}"
+            code, score = _train(dataclasses.replace(experiment, seed=seed, name=name), None, command, auto)
+            print()
+            if code:
+                return code
+            if score is not None:
+                scores.append(score)
+    finally:  # what is done counts, whatever happens to a later seed
+        if scores:
+            listed = ", ".join(f"{score:.1f}" for score in scores)
+            print(f"{len(scores)} seeds: {summary(scores)} (each: {listed})")
     print(f"Curves:  tensorboard --logdir {shlex.quote(str(Path(experiment.root)))}")
     return 0
 

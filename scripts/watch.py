@@ -21,7 +21,7 @@ from triathlon.training import video
 from triathlon.training.errors import RunError
 from triathlon.training.evaluate import Evaluation, evaluate, film
 from triathlon.training.restoring import load_policy
-from triathlon.training.saliency import SalientActor
+from triathlon.training.saliency import film_saliency
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,8 +63,7 @@ def _film(policy: Policy, env: EnvConfig, seed: int, options: argparse.Namespace
     try:
         with video.record(options.out, video.frames_per_second(envs.metadata)) as recording:
             if options.saliency:
-                salient = SalientActor(policy, envs.single_observation_space, recording.add)
-                return film(salient, envs, salient.add, seed, options.episodes, best)
+                return film_saliency(policy, envs, recording.add, seed, options.episodes, best)
             actor = looking_ahead(policy, envs, options, np.random.default_rng(seed))
             return film(actor, envs, recording.add, seed, options.episodes, best)
     finally:

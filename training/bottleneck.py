@@ -272,6 +272,8 @@ class Bottleneck:
         """Twice as many environments; rollouts keep their size where they can."""
         config = self.situation.experiment
         changed: dict[str, Any] = {"env.num_envs": 2 * config.env.num_envs}
+        if config.workers.envs_per_worker is not None:  # then nothing reads env.num_envs
+            changed = {"workers.envs_per_worker": 2 * config.workers.envs_per_worker}
         rows, segment = getattr(config.agent, "num_steps", 1), getattr(config.agent, "segment_length", None)
         if rows % (2 * (segment or 1)) == 0:
             changed["agent.num_steps"] = rows // 2

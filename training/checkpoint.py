@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,6 +24,7 @@ from triathlon.training.errors import RunError
 
 FORMAT = "triathlon checkpoint"
 VERSION = 1
+LONGEST_HEADER = 100_000_000  # bytes; what reads the format refuses a longer one
 
 # Names of the safetensors format.
 _DTYPES = {
@@ -50,7 +52,8 @@ def save(path: str | Path, state: dict[str, Any]) -> None:
     does not have to fit into memory twice. The file takes the place of an older one only when it is complete.
 
     Raises:
-        RunError: the file cannot be written (full disk, unwritable folder); an older file is left whole.
+        RunError: the file cannot be written (full disk, unwritable folder, too much of it that is no array); an older
+            file is left whole.
         TypeError: the state holds something else, e.g. an array of objects.
     """
     arrays: dict[str, Tensor] = {}
@@ -60,8 +63,10 @@ def save(path: str | Path, state: dict[str, Any]) -> None:
         _write(file, arrays, metadata)
 
 
-def load(path: str | Path) -> dict[str, Any]:
+def load(path: str | Path, without: Sequence[str] = ()) -> dict[str, Any]:
     """The state that was saved: same nesting, types, dtypes and values; tensors are on the CPU.
+
+    What is at the paths `without`, such as `learner.replay`, is not read.
 
     Raises:
         RunError: there is no such file, it is damaged, no checkpoint, or of a newer version.
@@ -80,7 +85,10 @@ def load(path: str | Path) -> dict[str, Any]:
             tree = metadata["state"]
             if zlib.crc32(tree.encode()) != int(metadata["checksum"]):
                 raise RunError(f"{path} is damaged: its header does not match its checksum")
-            state: dict[str, Any] = _unpack(json.loads(tree), file, path)
+            content = json.loads(tree)
+            for name in without:
+                _leave_out(content, name.split("."))
+            state: dict[str, Any] = _unpack(content, file, path)
             return state
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         if isinstance(error, RunError):
@@ -104,6 +112,11 @@ def _write(file: BinaryIO, arrays: dict[str, Tensor], metadata: dict[str, str]) 
         offset = end
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
+    if len(text) > LONGEST_HEADER:
+        raise RunError(
+            f"a checkpoint cannot hold {len(text):,} bytes of lists, dicts and texts, only {LONGEST_HEADER:,}: let "
+            "the environment keep what is long as arrays, which have no limit"
+        )
     file.write(len(text).to_bytes(8, "little"))
     file.write(text)
     for name in order:
@@ -142,6 +155,17 @@ def _keep(array: Tensor, path: str, arrays: dict[str, Tensor]) -> list[Any]:
         raise TypeError(f"a checkpoint cannot hold {path.removeprefix('.')}: an array of {array.dtype}")
     arrays[name] = array
     return [name, _DTYPES[array.dtype], list(array.shape), zlib.crc32(_bytes(array))]
+
+
+def _leave_out(node: Any, names: Sequence[str]) -> None:
+    """Drop what is at the path of `names` from a packed state, if it is there."""
+    if isinstance(node, dict) and "dict" in node:
+        first, *rest = names
+        for item in [item for item in node["dict"] if item[0] == first]:
+            if rest:
+                _leave_out(item[1], rest)
+            else:
+                node["dict"].remove(item)
 
 
 def _unpack(node: Any, file: Any, path: Path) -> Any:

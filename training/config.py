@@ -97,7 +97,7 @@ class Experiment:
     freeze_backbone: Annotated[bool, "only the heads learn"] = False
     backbone_scale: Annotated[float, Gt(0), "multiplies the learning rate of the backbone, not of the heads"] = 1.0
     seed: Annotated[int, Ge(0), "all random numbers of the run descend from it"] = 1
-    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], "where the networks live; auto: a GPU if there is one"] = (
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], "where the networks live; auto: CUDA if there is any"] = (
         "auto"
     )
     precision: Annotated[
@@ -176,7 +176,9 @@ def load(config: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     """
     mapping = read(config)
     if "task" in mapping and "agent" not in mapping:
-        raise RunError(f"{config} is of a supervised task, without an agent: triathlon supervised {config}")
+        path = Path(config)
+        command = f"predict {path.parent} FILE…" if path.name == "config.yaml" else f"supervised {config}"
+        raise RunError(f"{config} is of a supervised task, without an agent: triathlon {command}")
     return from_mapping(mapping, overrides)
 
 
@@ -253,7 +255,7 @@ def _pairs(arguments: Iterable[str]) -> Iterable[tuple[list[str], Any]]:
             raise RunError(f"'{flag}' is not understood; settings are written --path.to-key value")
         if not has_value:
             text = waiting.pop(0) if waiting and not waiting[0].startswith("--") else "true"
-        yield flag[2:].replace("-", "_").split("."), yaml_text.parse_value(text, flag)
+        yield flag[2:].replace("-", "_").split("."), yaml_text.parse_spelled(text, flag)
 
 
 def _switch(mapping: dict[str, Any], path: Sequence[str], kind: Any) -> None:

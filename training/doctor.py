@@ -34,6 +34,9 @@ from triathlon.training.workers.config import WorkersConfig
 # Rows that acting and learning alone go through again and again.
 KEPT_ROWS = 64
 WORTH_IT = 1.05  # a change that gains less is noise
+# What is played without the metric `loss` before the doctor gives up. A replay can sample once it has the rows of one
+# sequence, some hundred at most; an agent of somebody's own may begin to learn after so many steps.
+MOST_ROWS, MOST_STEPS = 2_000, 20_000
 
 
 @dataclass(frozen=True)
@@ -157,10 +160,22 @@ def _run(experiment: Experiment) -> Iterator[Run]:
 
 
 def _warm_up(run: Run, seconds: float) -> None:
-    """Play until what is done once (compiling, filling caches, the first samples of a replay) is done."""
+    """Play until what is done once (compiling, filling caches, the first samples of a replay) is done.
+
+    Raises:
+        RunError: the agent plays on and on without learning.
+    """
     started, has_learned = time.perf_counter(), False
+    num_rows = num_steps = 0
     while not has_learned or time.perf_counter() - started < seconds / 3:
-        has_learned |= "loss" in run.learner.update(run.collector.collect(run.learner.num_rows))
+        segment = run.collector.collect(run.learner.num_rows)
+        has_learned |= "loss" in run.learner.update(segment)
+        num_rows, num_steps = num_rows + segment.num_rows, num_steps + segment.num_steps
+        if not has_learned and num_rows >= MOST_ROWS and num_steps >= MOST_STEPS:
+            raise RunError(
+                f"agent.kind {run.experiment.agent.kind} has not learned from {num_steps:,} steps: its learner's "
+                "update() gave no metric 'loss', which the doctor waits for"
+            )
     _synchronize(run)
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from triathlon.training.errors import RunError
+
+try:
+    import fcntl
+except ImportError as error:  # Windows
+    raise RunError("Triathlon runs on Linux and macOS; on Windows use WSL, the Windows Subsystem for Linux") from error
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of some shared file systems
 

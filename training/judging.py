@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from triathlon.training.env_group import Episode
 from triathlon.training.evaluate import JUDGING_SEED, Evaluation, evaluate, film
 from triathlon.training.logger import Logger
 from triathlon.training.restoring import load_checkpoint, restore_learner
-from triathlon.training.saliency import Saliency, SalientActor
+from triathlon.training.saliency import Saliency, film_saliency
 from triathlon.training.schema import to_mapping
 
 JUDGING_ENVS = 20  # side by side; with the seed, they are what a score repeats with
@@ -84,6 +85,7 @@ def judge(
         restore_learner(learner, load_checkpoint(best, experiment), best)
     metrics: dict[str, float] = {}
     if config.final_episodes:
+        sys.stderr.write(f"Playing {config.final_episodes} fresh episodes for the score.\n")
         with closing(make_envs(experiment.judging_env, min(config.final_episodes, JUDGING_ENVS))) as envs:
             played = evaluate(learner.policy, envs, config.final_episodes, JUDGING_SEED, config.deterministic)
         result.returns = played.returns
@@ -113,11 +115,8 @@ def _film(result: Result, experiment: Experiment, folder: Path, learner: Learner
                     small.add(frame)
 
                 deterministic = experiment.evaluation.deterministic
-                if experiment.evaluation.saliency:
-                    actor = SalientActor(learner.policy, envs.single_observation_space, add_frame)
-                    film(actor, envs, actor.add, JUDGING_SEED, deterministic=deterministic)
-                else:
-                    film(learner.policy, envs, add_frame, JUDGING_SEED, deterministic=deterministic)
+                play = film_saliency if experiment.evaluation.saliency else film
+                play(learner.policy, envs, add_frame, JUDGING_SEED, deterministic=deterministic)
         result.video = path
         logger.video("eval/video", small.frames, small.fps, result.num_steps)
     except KeyboardInterrupt:

@@ -151,11 +151,11 @@ class _Table:
         self._path, self._columns, self._comment = path, columns, comment
         rows: list[dict[str, Any]] = []
         if resume_step > 0 and path.is_file():
-            lines = path.read_text(encoding="utf-8").splitlines()
+            # A process that was killed may have left half a row, which may look whole: a number lacks digits.
+            lines = path.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
             if lines and lines[0].startswith("#"):
                 self._comment, lines = lines[0], lines[1:]
             reader = csv.DictReader(lines)
-            # A process that was killed may have left half a row.
             rows = [r for r in reader if None not in r.values() and float(r[step] or "inf") <= resume_step]
             self._columns = list(reader.fieldnames or columns)
         self._file = self._written(rows)

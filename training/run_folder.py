@@ -1,13 +1,14 @@
 """The folder of a run: all that is needed to repeat it, go on with it, score it and watch it.
 
 runs/<env>/<agent>-<backbone>-seed<seed>-<time>/
-    config.yaml     every setting          versions.json   what it ran on
-    command.txt     how it was started     git.json        the state of the code
+    config.yaml     every setting          versions.json   what it runs on, and what it ran on before
+    command.txt     how it was started     git.json        the state of the code, now and before
     checkpoints/    last, best             monitor.csv, progress.csv, TensorBoard's event files
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 import re
@@ -17,19 +18,21 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
 from triathlon.networks.errors import nearest
 from triathlon.training import config as experiments
+from triathlon.training import gpus
 from triathlon.training.atomic_write import write_text
 from triathlon.training.config import Experiment
 from triathlon.training.errors import RunError
 from triathlon.training.folder_lock import locked
 
 LATEST = "latest"
+SIMULATORS = ("ale-py", "mujoco", "box2d", "open-spiel", "minatar", "ray")
 
 
 class Named(Protocol):
@@ -45,20 +48,26 @@ class Named(Protocol):
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of one run."""
+    """The folder of one run, and the folders that were made to put it in."""
 
     path: Path
+    made: tuple[Path, ...] = field(default=(), compare=False)  # the innermost first
 
     def experiment(self, overrides: Sequence[str] = ()) -> Experiment:
         """The experiment of this run, changed by command-line arguments; raises RunError if it cannot be read."""
         return experiments.load(self.path / "config.yaml", overrides)
 
     def write_experiment(self, experiment: Named, command: Sequence[str]) -> None:
-        """Write down what is run and how it was started; an earlier command stays in its line."""
+        """Write down what is run, how it was started, on what and by which code.
+
+        An earlier command stays in its line; earlier versions and commits stay where they were others.
+        """
         write_text(self.path / "config.yaml", experiments.dump(experiment))
         history = self.path / "command.txt"
         earlier = history.read_text(encoding="utf-8") if history.is_file() else ""
         write_text(history, earlier + shlex.join(command) + "\n")
+        _write_latest(self.path / "versions.json", versions())
+        _write_latest(self.path / "git.json", {"triathlon": git_state(Path(__file__)), "here": git_state(Path.cwd())})
 
     def checkpoint(self, name: str | None = None) -> Path:
         """The checkpoint `"best"` or `"last"`; by default the best if there is one, else the last.
@@ -103,7 +112,7 @@ class RunFolder:
     def discard(self) -> None:
         """Remove the folder of a run that did not start, and the folders that were made for it alone."""
         shutil.rmtree(self.path, ignore_errors=True)
-        for parent in list(self.path.parents)[:2]:
+        for parent in self.made:
             try:
                 parent.rmdir()
             except OSError:  # other runs are in it
@@ -157,6 +166,7 @@ def create_below(group: str, kinds: str, experiment: Named, command: Sequence[st
     stamp = time.strftime("%Y%m%d-%H%M%S")
     name = file_name(experiment.name or f"{kinds}-seed{experiment.seed}-{stamp}")
     path, number = parent / name, 1
+    made = missing_parents(path)
     while True:
         try:
             path.mkdir(parents=True)
@@ -170,16 +180,18 @@ def create_below(group: str, kinds: str, experiment: Named, command: Sequence[st
             path = parent / f"{name}-{number}"
         except OSError as error:
             raise RunError(f"root: the run folder {path} cannot be made: {error.strerror or error}") from error
-    folder = RunFolder(path)
+    folder = RunFolder(path, made)
     try:
         folder.write_experiment(experiment, command)
-        write_text(path / "versions.json", json.dumps(versions(), indent=2) + "\n")
-        code = {"triathlon": git_state(Path(__file__).parent), "here": git_state(Path.cwd())}
-        write_text(path / "git.json", json.dumps(code, indent=2) + "\n")
     except BaseException:
         folder.discard()
         raise
     return folder
+
+
+def missing_parents(path: Path) -> tuple[Path, ...]:
+    """The folders that have to be made before `path` can be, the innermost first."""
+    return tuple(folder for folder in path.parents if not folder.exists())
 
 
 def open_run(run: str | Path, root: str | Path = "runs") -> RunFolder:
@@ -210,21 +222,34 @@ def open_run(run: str | Path, root: str | Path = "runs") -> RunFolder:
 
 def versions() -> dict[str, Any]:
     """What a run depends on besides its settings."""
-    packages = ["triathlon", "torch", "gymnasium", "numpy"]
-    return {
-        "python": platform.python_version(),
-        **{package: metadata.version(package) for package in packages},
-        "platform": platform.platform(),
-        "cpu": _cpu(),
-    }
+    found = {"python": platform.python_version()}
+    for package in ("triathlon", "torch", "gymnasium", "numpy", *SIMULATORS):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found | {"platform": platform.platform(), "cpu": _cpu(), "gpus": gpus.installed()}
 
 
-def git_state(folder: Path) -> dict[str, Any] | None:
-    """The commit that a folder stands at and whether files differ from it; None where there is no repository."""
+def _write_latest(path: Path, now: dict[str, Any]) -> None:
+    """Write a record; what stood there goes under `before` if it was another."""
     try:
-        commit, changes = (
+        then = json.loads(path.read_text(encoding="utf-8"))
+        before = then.pop("before", [])
+    except (OSError, ValueError, AttributeError):  # it is the first, or was damaged
+        then, before = now, []
+    before += [then] if then != now else []
+    write_text(path, json.dumps(now | ({"before": before} if before else {}), indent=2) + "\n")
+
+
+def git_state(path: Path) -> dict[str, Any] | None:
+    """The commit of the repository that a folder, or a file of it, is in, and whether anything differs from it.
+
+    None where there is no repository, or none that has the file: a package may lie in somebody's own.
+    """
+    folder, is_known = (path, []) if path.is_dir() else (path.parent, [["ls-files", "--error-unmatch", path.name]])
+    try:
+        *_, commit, changes = (
             subprocess.run(["git", *command], cwd=folder, capture_output=True, text=True, check=True, timeout=10).stdout
-            for command in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+            for command in (*is_known, ["rev-parse", "HEAD"], ["status", "--porcelain"])
         )
     except (OSError, subprocess.SubprocessError):
         return None

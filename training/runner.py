@@ -18,8 +18,9 @@ from triathlon.agents.agent import Metrics
 from triathlon.agents.ranks import join
 from triathlon.agents.registry import make_learner
 from triathlon.agents.segment import Segment
+from triathlon.envs.errors import EnvError
 from triathlon.envs.make import make_envs
-from triathlon.training import checkpoint
+from triathlon.training import checkpoint, gpus
 from triathlon.training.board.sides import make_sides
 from triathlon.training.bottleneck import Bottleneck, Situation, situation
 from triathlon.training.config import Experiment, dump
@@ -33,7 +34,7 @@ from triathlon.training.machine import allow_tf32, pick_device, set_threads, sta
 from triathlon.training.memory import announce_replay
 from triathlon.training.periods import Periods
 from triathlon.training.progress import Progress
-from triathlon.training.restoring import load_checkpoint, refuse_other_num_envs, restore_learner
+from triathlon.training.restoring import better_best, load_checkpoint, refuse_other_run, restore_learner
 from triathlon.training.schema import to_mapping
 from triathlon.training.start_agent import start_agent
 from triathlon.training.stopping import Wish, stoppable
@@ -76,6 +77,8 @@ class Run:
         self.sides = make_sides(experiment, self.envs, self.learner.policy, say=self._say)
         self._progress: Progress | None = None
         self._wish = Wish()
+        if self.ranks.is_first and (sentence := gpus.sentence(experiment.device, self.device)):
+            self._say(sentence)
         for taken in start_agent(self.learner, experiment, resume):
             self._say(str(taken))
         self.collector = make_collector(
@@ -89,6 +92,7 @@ class Run:
         )
         made.callback(self.collector.close)
         self.num_steps, self.best_score, self.seconds = 0, -np.inf, 0.0
+        self._started, self._evaluated_at = time.perf_counter(), -1
         self.recent: deque[Episode] = deque(maxlen=100)
         if resume:
             self._load()
@@ -99,13 +103,17 @@ class Run:
             resume_step=self.num_steps,
             configuration=f"```yaml\n{dump(experiment)}```",
         )
-        self._evaluated_at = -1
 
     def train(self) -> Result:
         """Collect and learn until the step budget is spent or somebody asks for a stop; both end with a checkpoint."""
         experiment, learner = self.experiment, self.learner
         due = Periods(experiment, self.num_steps)
-        started, first_step = time.perf_counter() - self.seconds, self.num_steps
+        self._started, first_step = time.perf_counter() - self.seconds, self.num_steps
+        if experiment.evaluation.is_reached(self.best_score) and first_step:
+            self._say(
+                f"An earlier evaluation reached the goal ({self.best_score:.1f}), so there is nothing to train: "
+                "--evaluation.goal null, or a higher one, goes on."
+            )
         stopwatch = self.collector.stopwatch
         stopwatch.restart()
         self._timed = stopwatch.seconds.copy()
@@ -123,6 +131,10 @@ class Run:
                     break
                 except WorkersLost as lost:
                     raise WorkersLost(f"{lost}; what was learned is in {self.save()}") from lost
+                except EnvError as error:
+                    if self.num_steps == first_step:
+                        raise
+                    raise EnvError(f"{error}; what was learned is in {self.save(restart=True)}") from error
                 metrics = learner.update(segment)
                 if is_compiling and learner.step.compile_seconds is not None:
                     is_compiling = False
@@ -133,7 +145,7 @@ class Run:
                 progress.update(self.num_steps, self.recent)
                 stopwatch.lap(REST)
                 if due.log.now(self.num_steps):
-                    self.seconds = time.perf_counter() - started
+                    self.seconds = time.perf_counter() - self._started
                     self._log(segment, metrics)
                     stopwatch.lap("logging")
                 if due.evaluate.now(self.num_steps):
@@ -142,7 +154,7 @@ class Run:
                 if due.save.now(self.num_steps):
                     self.save()
                     stopwatch.lap("checkpoints")
-            self.seconds = time.perf_counter() - started
+            self.seconds = time.perf_counter() - self._started
             if due.evaluate.period and self._evaluated_at < self.num_steps and not self._wish.to_stop:
                 self._evaluate()
                 stopwatch.lap("evaluation")
@@ -227,11 +239,11 @@ class Run:
 
     # --- checkpoints --------------------------------------------------------------------------------------------------
 
-    def save(self) -> Path:
-        """Write the checkpoint that the run goes on from; returns its file."""
-        return self._save("last", with_experience=self.experiment.checkpoint.replay)
+    def save(self, restart: bool = False) -> Path:
+        """Write the checkpoint that the run goes on from, perhaps with environments anew; returns its file."""
+        return self._save("last", with_experience=self.experiment.checkpoint.replay, restart=restart)
 
-    def _save(self, name: str, with_experience: bool) -> Path:
+    def _save(self, name: str, with_experience: bool, restart: bool = False) -> Path:
         path = self.folder / "checkpoints" / f"{name}.safetensors"
         if not self.learner.policy.weights().isfinite().all():  # such weights replace no checkpoint
             raise RunError(
@@ -245,10 +257,11 @@ class Run:
             "env": self.experiment.env.id,
             "num_envs": self.task.num_envs,
             "num_processes": self.ranks.size,
+            "best_score": self.best_score,
         }
         if name == "last":
             sides = self.sides.state_dict()  # before a restart, in which opponents may move first
-            collector = self.collector.state_dict()
+            collector = None if restart else self.collector.state_dict()
             if collector is None:
                 # The environments cannot tell their state: both this run and a resumed one begin anew.
                 seed = self._next_env_seed()
@@ -258,8 +271,8 @@ class Run:
                 "collector": collector,
                 "env_settings": to_mapping(self.experiment.env),
                 "sides": sides,
-                "best_score": self.best_score,
-                "seconds": self.seconds,
+                "evaluated_at": self._evaluated_at,
+                "seconds": time.perf_counter() - self._started,
                 "env_seeds": self._env_seeds.bit_generator.state,
                 "recent": [[e.episode_return, e.length] for e in self.recent],
             }
@@ -269,23 +282,16 @@ class Run:
     def _load(self) -> None:
         path = self.folder / "checkpoints" / "last.safetensors"
         state = load_checkpoint(path, self.experiment)
-        if state.get("num_processes", 1) != self.ranks.size:
-            raise RunError(
-                f"{self.ranks.size} processes learn here, but {path} is of a run with {state.get('num_processes', 1)}; "
-                "a run goes on with as many as it had"
-            )
-        refuse_other_num_envs(state, self.task.num_envs, path)
-        if "sides" not in state:
-            raise RunError(f"{path} was written by an earlier version; it can be evaluated and watched, but not go on")
-        has_groups = "groups" in state["collector"] and not self.experiment.workers.num
-        if has_groups and len(state["collector"]["groups"]) != len(self.envs):
-            raise RunError(
-                f"env.num_groups is {len(self.envs)} but {path} is of a run with {len(state['collector']['groups'])}; "
-                "a run goes on with as many groups as it had"
-            )
+        num_groups = None if self.experiment.workers.num else len(self.envs)
+        refuse_other_run(state, path, self.ranks.size, self.task.num_envs, num_groups)
         restore_learner(self.learner, state, path)
         self.num_steps, self.best_score, self.seconds = state["num_steps"], state["best_score"], state["seconds"]
+        self._started -= self.seconds
         self._env_seeds.bit_generator.state = state["env_seeds"]
+        self._evaluated_at = state.get("evaluated_at", -1)
+        if (later := better_best(path.with_name("best.safetensors"), self.num_steps, self.best_score)) is not None:
+            step, self.best_score = later
+            self._say(f"The best checkpoint stays that of step {step:,} ({self.best_score:.1f}), from before the stop.")
         self.recent.extend(Episode(r, int(n)) for r, n in state["recent"])
         self.sides.load_state_dict(state["sides"])
         env_settings = to_mapping(self.experiment.env)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import Space, spaces
+from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
@@ -23,6 +24,7 @@ from triathlon.agents.agent import Decision, Policy
 from triathlon.networks.backbone import Obs, State
 from triathlon.networks.spaces import image_layout, image_size
 from triathlon.training.errors import RunError
+from triathlon.training.evaluate import Evaluation, film
 
 NUM_PLACES = 14  # to a side
 BLOT, BLUR = (
@@ -122,7 +124,7 @@ class SalientActor:
 
     It stands in the place of the policy, and `add` takes the frames of the game, each before the policy acts on what is
     seen with it; `show` is given them `[H, W, 3]` with the agent's own picture on the right: red where the choice of
-    the action hangs on it, blue where the value does.
+    the action hangs on it, blue where the value does. `finish` shows the frame that no decision follows.
 
     Raises:
         RunError: what the policy sees is no picture.
@@ -132,6 +134,7 @@ class SalientActor:
         self._policy, self._saliency, self._show = policy, Saliency(policy, space), show
         self.generator = policy.generator
         self._frame: NDArray[np.uint8] | None = None
+        self._beside: NDArray[np.uint8] | None = None  # what was shown on the right last
         self._peaks = [0.0, 0.0]
 
     def initial_state(self, batch_size: int) -> State:
@@ -152,9 +155,16 @@ class SalientActor:
         """Choose an action in one environment."""
         if self._frame is not None:
             assert isinstance(obs, Tensor)
-            self._show(np.concatenate([self._frame, self._drawn(obs, state, is_first, legal)], 1))
+            self._beside = self._drawn(obs, state, is_first, legal)
+            self._show(np.concatenate([self._frame, self._beside], 1))
             self._frame = None
         return self._policy.act(obs, state, is_first, legal, deterministic=deterministic)
+
+    def finish(self) -> None:
+        """Show the last frame, what the game ended with, beside what the last decision hung on."""
+        if self._frame is not None and self._beside is not None:
+            self._show(np.concatenate([self._frame, self._beside], 1))
+            self._frame = None
 
     def _drawn(self, obs: Tensor, state: State, is_first: Tensor, legal: Tensor | None) -> NDArray[np.uint8]:
         """The agent's picture with both maps on it, as high as the frame."""
@@ -167,6 +177,25 @@ class SalientActor:
         width = max(1, round(height * self._saliency.width / self._saliency.height))
         large = F.interpolate(tinted.clamp(0, 1).unsqueeze(0), (height, width), mode="nearest")[0]
         return (255 * large).round().to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+def film_saliency(
+    policy: Policy,
+    envs: VectorEnv[Any, Any, Any],
+    add_frame: Callable[[NDArray[np.uint8]], None],
+    seed: int,
+    num_episodes: int = 1,
+    deterministic: bool = True,
+) -> Evaluation:
+    """Like `film`, with each frame beside what the decision that followed it hung on; the games are the same.
+
+    Raises:
+        RunError: what the policy sees is no picture.
+    """
+    actor = SalientActor(policy, envs.single_observation_space, add_frame)
+    played = film(actor, envs, actor.add, seed, num_episodes, deterministic)
+    actor.finish()
+    return played
 
 
 def _places(side: int) -> Tensor:
@@ -189,4 +218,4 @@ def _in_words(space: Space[Any]) -> str:
     return f"a Box of shape {space.shape}" if isinstance(space, spaces.Box) else f"a {type(space).__name__}"
 
 
-__all__ = ["Saliency", "SalientActor"]
+__all__ = ["Saliency", "SalientActor", "film_saliency"]

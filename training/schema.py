@@ -6,6 +6,7 @@ is a polymorphic class (see `Kinds`) holds a mapping with a `kind`, which choose
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -17,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from triathlon.envs.errors import EnvError
 from triathlon.networks.errors import SettingError, nearest
+from triathlon.training import yaml_text
 from triathlon.training.errors import RunError
 
 T = TypeVar("T")
@@ -146,6 +148,9 @@ def _leaf(hint: Any, value: Any, path: str) -> Any:
     except (TypeError, ValueError) as error:
         if not isinstance(error, ValidationError):
             raise RunError(f"{path} is {_shown(value)}, not a plain number, string, list or mapping") from error
+        if isinstance(value, (yaml_text.SpelledInt, yaml_text.SpelledFloat)):
+            with contextlib.suppress(ValidationError):
+                return _adapter(hint).validate_json(json.dumps(value.text), strict=True)
         problems = error.errors(include_url=False, include_context=False)
         where = ".".join(str(part) for part in problems[0]["loc"] if isinstance(part, int))
         allowed = " or ".join(dict.fromkeys(_allowed(problem["msg"]) for problem in problems))

@@ -24,7 +24,7 @@ def start_agent(learner: Learner, experiment: Experiment, resumes: bool = False)
     Raises:
         RunError: no such run, or its backbone is not the one here; nothing was changed.
     """
-    network: Any = learner.policy.network  # type: ignore[attr-defined]  # every agent's policy has one
+    network: Any = learner.policy.network
     scale = 0.0 if experiment.freeze_backbone else experiment.backbone_scale
     if scale != 1.0:
         for backbone in _backbones(network).values():

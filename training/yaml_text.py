@@ -69,6 +69,28 @@ def parse(text: str, source: str) -> dict[str, Any]:
     return mapping
 
 
+class SpelledInt(int):
+    """An integer that knows how it was written: a name may be a number."""
+
+    text: str
+
+
+class SpelledFloat(float):
+    """The same for a float."""
+
+    text: str
+
+
+def parse_spelled(text: str, source: str) -> Any:
+    """As `parse_value`, but numbers keep their `text`: on a command line nobody writes quotes around a name."""
+    value = parse_value(text, source)
+    spelled = {int: SpelledInt, float: SpelledFloat}.get(type(value))
+    if spelled is not None:
+        value = spelled(value)
+        value.text = text.strip()
+    return value
+
+
 def parse_value(text: str, source: str) -> Any:
     """Any one value in a YAML text; `source` names it in errors. Raises RunError where it is not YAML."""
     try:

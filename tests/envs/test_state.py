@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import deque
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
 
 from triathlon.envs import EnvConfig, EnvError, make_envs, restore, state_of
+from triathlon.envs.state import decode, encode
 
 EXACT = [
     EnvConfig("CartPole-v1", num_envs=3),
@@ -171,3 +174,23 @@ def test_a_state_that_no_file_can_hold_counts_as_none(kind):
     envs = make_envs(EnvConfig(f"{__name__}:{kind.__name__}", num_envs=2))
     envs.reset(seed=0)
     assert state_of(envs) is None
+
+
+@pytest.mark.parametrize("kind", [list, tuple, deque])
+@pytest.mark.parametrize(
+    ("items", "is_short"),
+    [
+        ([0.1 * i for i in range(1_000)], True),
+        ([7 - i for i in range(1_000)], True),
+        ([2**70 + i for i in range(100)], False),
+        ([float(i) if i % 2 else i for i in range(100)], False),
+        ([True, False] * 50, False),
+        ([1.5, 2.5], False),
+    ],
+)
+def test_long_lists_of_numbers_take_the_room_of_arrays(kind: Any, items: list[float], is_short: bool) -> None:
+    encoded = encode(kind(items))
+    assert isinstance(encoded["value"], np.ndarray) is is_short
+    found = decode(encoded)
+    assert type(found) is kind and list(found) == items
+    assert [type(item) for item in found] == [type(item) for item in items]

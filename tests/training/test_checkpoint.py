@@ -251,3 +251,28 @@ def test_the_header_is_plain_json(saved: Path) -> None:
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     assert header["weights"]["dtype"] == "F32"
     assert json.loads(header["__metadata__"]["state"])["dict"][1] == ["step", 12345]
+
+
+def test_what_a_reader_would_refuse_replaces_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "c.safetensors"
+    checkpoint.save(path, {"numbers": [1.5] * 10})
+    before = path.read_bytes()
+    monkeypatch.setattr(checkpoint, "LONGEST_HEADER", 2_000)
+    with pytest.raises(RunError, match=r"cannot hold [0-9,]+ bytes of lists, dicts and texts, only 2,000"):
+        checkpoint.save(path, {"numbers": [1.5] * 1_000})
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ["c.safetensors"]
+
+
+def test_a_part_can_be_left_unread(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    state = {"learner": {"network": torch.ones(3), "replay": {"rows": np.zeros((9, 9))}}, "replay": 1, "steps": [2]}
+    checkpoint.save(path, state)
+    raw = bytearray(path.read_bytes())
+    raw[-20] ^= 255  # among the rows, the largest array being the last
+    path.write_bytes(raw)
+    with pytest.raises(RunError, match="does not match its checksum"):
+        checkpoint.load(path)
+    found = checkpoint.load(path, without=("learner.replay", "nothing.of.it"))
+    assert found["learner"].keys() == {"network"} and found["replay"] == 1 and found["steps"] == [2]
+    assert found["learner"]["network"].tolist() == [1, 1, 1]
+    assert checkpoint.load(path, without=("learner",)).keys() == {"replay", "steps"}

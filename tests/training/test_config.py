@@ -158,6 +158,14 @@ def test_the_command_line_changes_values() -> None:
     assert experiment("--agent.normalize-obs", "--seed", "3").agent.normalize_obs is True
 
 
+@pytest.mark.parametrize("name", ["42", "007", "1e3", "0.50"])
+def test_a_name_may_be_a_number_on_the_command_line(name: str) -> None:
+    assert experiment("--name", name).name == name
+    assert type(experiment("--seed", "7").seed) is int
+    assert "agent.gamma is 7 but should be" in refusal("--agent.gamma", "7")
+    assert "name is true but should be a string" in refusal("--name", "true")
+
+
 def test_the_mapping_that_is_changed_stays_as_it_was() -> None:
     mapping = yaml_text.parse(TEXT, "a.yaml")
     config.override(mapping, ["--agent.kind", "dqn", "--env.id", "Acrobot-v1"])

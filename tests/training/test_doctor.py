@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import functools
 import math
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,9 +18,14 @@ from gymnasium.vector.utils import batch_space
 from hypothesis import given
 from hypothesis import strategies as st
 
+from triathlon.agents import registry
+from triathlon.agents.agent import Metrics
+from triathlon.agents.pqn import PQN
+from triathlon.agents.segment import Segment
 from triathlon.training.bottleneck import Bottleneck, Change, Situation, duration
 from triathlon.training.config import Experiment, from_mapping
 from triathlon.training.doctor import Diagnosis, Trial, diagnose, random_action
+from triathlon.training.errors import RunError
 from triathlon.training.machine import num_cores
 from triathlon.training.runner import train
 from triathlon.training.schema import to_mapping
@@ -152,6 +158,24 @@ def test_every_agent_is_measured(agent: dict[str, Any], backbone: dict[str, Any]
     assert all(seconds[phase] > 0.0 for phase in ("stepping", "acting", "learning"))
 
 
+class Nameless(PQN):
+    """An agent of somebody's own, which calls its loss something else."""
+
+    num_updates = 0
+
+    def update(self, segment: Segment) -> Metrics:
+        self.num_updates += 1
+        assert self.num_updates < 100, "it is waited for without end"
+        return {"cost" if name == "loss" else name: value for name, value in super().update(segment).items()}
+
+
+def test_an_agent_that_tells_no_loss_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry._KINDS, "nameless", f"{__name__}:Nameless")
+    agent = {"kind": "nameless", "num_steps": 128, "batch_size": 2_048, "num_epochs": 1}
+    with pytest.raises(RunError, match=r"nameless has not learned from 20,\d{3} steps: .* gave no metric 'loss'"):
+        diagnose(experiment(agent=agent, env=CARTPOLE | {"num_envs": 8}), seconds=0.02, num_trials=0)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 def test_on_a_gpu_copies_are_a_phase_of_their_own() -> None:
     found = diagnose(experiment(device="cuda"), seconds=0.2, num_trials=0)
@@ -212,6 +236,7 @@ PONG_WIDE = choosing(env={"id": "ALE/Pong-v5", "num_envs": 64})
 CHOSEN_SYNC = choosing(env=CARTPOLE | {"vectorization": "sync"})
 REPLAY = choosing(agent={"kind": "dqn", "train_period": 4, "batch_size": 16})
 EVALUATED = choosing(evaluation={"period": 100})
+BY_WORKER = choosing(env={"id": "CartPole-v1"}, workers={"num": 2, "envs_per_worker": 2, "kind": "process"})
 PICTURES = {"num_pixels": 84 * 84, "num_parameters": 2_000_000, "num_threads": 4}
 GPU = {"device": torch.device("cuda"), "has_gpu": True}
 ADVICE: list[tuple[Phase, float, Experiment, dict[str, Any], dict[str, Any] | None]] = [
@@ -245,6 +270,7 @@ ADVICE: list[tuple[Phase, float, Experiment, dict[str, Any], dict[str, Any] | No
     ("checkpoints", 1e-4, choosing(checkpoint={"period": 10}), {}, {"checkpoint.period": 50}),
     ("checkpoints", 1e-4, LONG, {}, None),
     (REST, 1e-4, LONG, {}, {"env.num_envs": 8, "agent.num_steps": 8}),
+    (REST, 1e-4, BY_WORKER, {}, {"workers.envs_per_worker": 4, "agent.num_steps": 8}),
 ]
 
 
@@ -260,7 +286,10 @@ def test_advice(
         assert found.advice().startswith("no setting makes this shorter; ")
     for change in changes:  # each is a configuration that loads, and another than before
         arguments = [f"--{path}={value}" for path, value in change.settings.items()]
-        assert from_mapping(to_mapping(config), arguments) != config
+        changed = from_mapping(to_mapping(config), arguments)
+        assert changed != config
+        for path, value in change.settings.items():  # and nothing undoes it
+            assert functools.reduce(getattr, path.split("."), cast(Any, changed)) == value
         assert f"{next(iter(change.settings))}: " in str(change)
 
 

@@ -29,7 +29,14 @@ def test_a_new_folder_holds_what_repeats_the_run(tmp_path: Path) -> None:
     assert folder.experiment(["--total-steps", "20"]) == dataclasses.replace(made, total_steps=20)
     assert (folder.path / "command.txt").read_text() == "triathlon train 'a b.yaml' --seed 7\n"
     versions = json.loads((folder.path / "versions.json").read_text())
-    assert set(versions) == {"python", "triathlon", "torch", "gymnasium", "numpy", "platform", "cpu"}
+    assert set(versions) == {"python", "triathlon", "torch", "gymnasium", "numpy", "platform", "cpu", "gpus"} | {
+        "ale-py",
+        "box2d",
+        "minatar",
+        "mujoco",
+        "open-spiel",
+        "ray",
+    }
     assert set(json.loads((folder.path / "git.json").read_text())) == {"triathlon", "here"}
 
 
@@ -39,6 +46,19 @@ def test_going_on_adds_to_the_commands(tmp_path: Path) -> None:
     folder.write_experiment(dataclasses.replace(made, total_steps=99), ["second"])
     assert (folder.path / "command.txt").read_text() == "first\nsecond\n"
     assert folder.experiment().total_steps == 99
+
+
+def test_going_on_elsewhere_adds_to_the_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = experiment(tmp_path)
+    folder = run_folder.create(made, [])
+    file = folder.path / "versions.json"
+    first = json.loads(file.read_text())
+    folder.write_experiment(made, [])
+    assert json.loads(file.read_text()) == first
+    for gpu in ("old", "new"):
+        monkeypatch.setattr(run_folder.gpus, "installed", lambda gpu=gpu: [gpu])
+        folder.write_experiment(made, [])
+    assert json.loads(file.read_text()) == first | {"gpus": ["new"], "before": [first, first | {"gpus": ["old"]}]}
 
 
 def test_runs_of_one_second_have_folders_of_their_own(tmp_path: Path) -> None:
@@ -70,6 +90,9 @@ def test_the_state_of_the_code(tmp_path: Path) -> None:
     assert run_folder.git_state(tmp_path) == {"commit": commit, "dirty": False}
     (tmp_path / "new").write_text("")
     assert run_folder.git_state(tmp_path) == {"commit": commit, "dirty": True}
+    assert run_folder.git_state(tmp_path / "new") is None  # as a package in an environment inside somebody's repository
+    subprocess.run([*git, "add", "new"], check=True)
+    assert run_folder.git_state(tmp_path / "new") == {"commit": commit, "dirty": True}
 
 
 def test_open_by_path_and_the_latest(tmp_path: Path) -> None:
@@ -133,3 +156,13 @@ def test_a_root_that_cannot_be_made(tmp_path: Path) -> None:
     for root in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(RunError, match=r"root: .*cannot be made"):
             run_folder.create(experiment(root), [])
+
+
+def test_a_run_that_is_discarded_takes_along_what_was_made_for_it(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for root in (tmp_path / "mine", tmp_path / "new" / "deep"):
+        run_folder.create(experiment(root), []).discard()
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    folder, other = (run_folder.create(experiment(tmp_path / "new", name=name), []) for name in ("a", "b"))
+    folder.discard()
+    assert other.path.is_dir()

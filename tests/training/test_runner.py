@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from triathlon.envs.errors import EnvError
 from triathlon.training import checkpoint
 from triathlon.training.config import Experiment, dump, from_mapping
 from triathlon.training.errors import RunError
@@ -263,3 +264,51 @@ def test_a_run_of_an_earlier_version_says_that_it_cannot_go_on(tmp_path: Path) -
     checkpoint.save(last, state)
     with pytest.raises(RunError, match="written by an earlier version"):
         train(experiment(), tmp_path, resume=True)
+
+
+def test_a_run_at_its_goal_says_how_to_go_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    evaluation = {"period": 100, "num_episodes": 2, "final_episodes": 0, "video": False, "goal": 5.0}
+    settings = {"evaluation": evaluation, "logging": {"period": 50}}
+    train(experiment(**settings), tmp_path)
+    rows = (tmp_path / "progress.csv").read_text()
+    capfd.readouterr()
+    train(experiment(**settings), tmp_path, resume=True)
+    assert "reached the goal" in (said := capfd.readouterr().err) and "--evaluation.goal null" in said
+    assert (tmp_path / "progress.csv").read_text() == rows  # and evaluates nothing twice
+
+
+def test_what_was_best_before_a_kill_stays_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The best checkpoint may be from after the one that the run goes on from."""
+    evaluation = {"period": 100, "num_episodes": 2, "final_episodes": 0, "video": False}
+    train(experiment(evaluation=evaluation), tmp_path)
+    best, last = (tmp_path / "checkpoints" / f"{name}.safetensors" for name in ("best", "last"))
+    later = checkpoint.load(best) | {"num_steps": 10_000, "best_score": 499.0}
+    checkpoint.save(best, later)
+    train(experiment(evaluation=evaluation, total_steps=700), tmp_path, resume=True)
+    assert "The best checkpoint stays that of step 10,000 (499.0)" in capfd.readouterr().err
+    assert checkpoint.load(best)["num_steps"] == 10_000
+    assert checkpoint.load(last)["best_score"] == 499.0
+
+
+BREAKS = """
+from gymnasium.envs.classic_control import CartPoleEnv
+class Tired(CartPoleEnv):
+    num_steps = 0
+    def step(self, action):
+        Tired.num_steps += 1
+        if Tired.num_steps == 700:
+            raise RuntimeError("the motor is hot")
+        return super().step(action)
+"""
+
+
+def test_what_was_learned_before_an_environment_broke_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_tired_env.py").write_text(BREAKS)
+    monkeypatch.syspath_prepend(tmp_path)
+    env = {"id": "my_tired_env:Tired", "num_envs": 3, "vectorization": "sync", "max_episode_steps": 100}
+    settings = {"env": env, "total_steps": 2_000, "checkpoint": {"period": 100_000}}
+    with pytest.raises(EnvError, match=r"the motor is hot; what was learned is in .*last\.safetensors"):
+        train(experiment(**settings), tmp_path)
+    saved = checkpoint.load(tmp_path / "checkpoints" / "last.safetensors")["num_steps"]
+    assert 600 < saved < 700
+    assert train(experiment(**settings), tmp_path, resume=True).num_steps >= 2_000  # the motor has cooled down

@@ -17,7 +17,7 @@ from triathlon.networks.errors import SettingError
 from triathlon.scripts.main import main
 from triathlon.training.errors import RunError
 from triathlon.training.evaluate import film
-from triathlon.training.saliency import Saliency, SalientActor
+from triathlon.training.saliency import Saliency, SalientActor, film_saliency
 
 FIRST = torch.ones(1, dtype=torch.bool)
 MINE = {"kind": "cnn", "channels": [4], "kernel_sizes": [3], "strides": [1], "features": 8}
@@ -97,16 +97,15 @@ def test_a_film_with_it_is_of_the_same_games(practise: Callable[..., Any], agent
     both: list[np.ndarray] = []
     policy = practice.learner.policy
     without = film(policy, envs, plain.append, seed=3, num_episodes=2)
-    actor = SalientActor(policy, envs.single_observation_space, both.append)
-    found = film(actor, envs, actor.add, seed=3, num_episodes=2)
+    found = film_saliency(policy, envs, both.append, seed=3, num_episodes=2)
     assert found == without
-    assert len(plain) - 1 <= len(both) <= len(plain)  # the last one is followed by no decision
-    for before, frame in zip(plain, both, strict=False):
+    for before, frame in zip(plain, both, strict=True):
         height, width = before.shape[:2]
         assert frame.dtype == np.uint8 and frame.shape == (height, 2 * width, 3)
         assert np.array_equal(frame[:, :width], before)
     seen = np.stack(both)[:, :, plain[0].shape[1] :].astype(int)
     assert (seen[..., 0] != seen[..., 1]).any() and (seen[..., 2] != seen[..., 1]).any()  # red and blue
+    assert np.array_equal(seen[-1], seen[-2]), "no decision follows the last frame: the one before it stays"
 
 
 def test_what_sees_no_picture_has_none(practise: Callable[..., Any], tmp_path: Path) -> None:

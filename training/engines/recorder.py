@@ -73,7 +73,7 @@ class Recorder:
     @property
     def network(self) -> Any:
         """The network of our learner."""
-        return self.learner.policy.network  # type: ignore[attr-defined]  # every policy of ours has one
+        return self.learner.policy.network
 
     def train(
         self,

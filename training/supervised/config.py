@@ -48,7 +48,7 @@ class SupervisedExperiment:
     init_partly: Annotated[bool, "with init_from: take the weights that fit and leave those that do not"] = False
     freeze_backbone: Annotated[bool, "only the head learns"] = False
     seed: Annotated[int, Ge(0), "all random numbers of the run descend from it"] = 1
-    device: Annotated[Device, "where the network lives; auto: a GPU if there is one"] = "auto"
+    device: Annotated[Device, "where the network lives; auto: CUDA if there is any"] = "auto"
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
         "what convolutions and patches compute in; auto: bfloat16 for pictures of 64 x 64, where the hardware can",
@@ -71,7 +71,9 @@ def load(config: str | Path, overrides: Sequence[str] = ()) -> SupervisedExperim
     """
     mapping = experiments.read(config)
     if "agent" in mapping and "task" not in mapping:
-        raise RunError(f"{config} is of an agent, without a task: triathlon train {config}")
+        path = Path(config)
+        command = f"evaluate {path.parent}" if path.name == "config.yaml" else f"train {config}"
+        raise RunError(f"{config} is of an agent, without a task: triathlon {command}")
     return from_mapping(mapping, overrides)
 
 

@@ -5,6 +5,7 @@ T rows in time, B examples of a batch.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -18,7 +19,7 @@ import torch
 
 from triathlon.networks.backbone import State
 from triathlon.networks.errors import SettingError
-from triathlon.training import checkpoint
+from triathlon.training import checkpoint, gpus
 from triathlon.training.config import LoggingConfig, dump
 from triathlon.training.errors import RunError
 from triathlon.training.logger import Logger
@@ -71,6 +72,8 @@ class Fit:
     def __init__(self, experiment: SupervisedExperiment, folder: Path, resume: bool = False) -> None:
         self.experiment, self.folder, config = experiment, folder, experiment.fit
         self.device = pick_device(experiment.device)
+        if sentence := gpus.sentence(experiment.device, self.device):
+            sys.stderr.write(f"{sentence}\n")
         allow_tf32(experiment.precision, self.device)
         last = load_checkpoint(folder / "checkpoints" / "last.safetensors", experiment) if resume else None
         self.task = make_task(experiment.task)

@@ -25,7 +25,7 @@ from triathlon.training import schema
 from triathlon.training.atomic_write import write_text
 from triathlon.training.config import Experiment
 from triathlon.training.errors import RunError
-from triathlon.training.run_folder import LATEST, RunFolder, file_name, versions
+from triathlon.training.run_folder import LATEST, RunFolder, file_name, missing_parents, versions
 from triathlon.training.tuning.space import Settings, Space
 
 Status = Literal["waiting", "running", "finished", "stopped", "failed"]
@@ -141,6 +141,7 @@ class Study:
     space: Space
     config: TuneConfig
     total_steps: int
+    made: tuple[Path, ...] = field(default=(), compare=False)  # to put it in, the innermost folder first
 
     @property
     def metric(self) -> str:
@@ -185,7 +186,7 @@ class Study:
     def discard_if_empty(self) -> None:
         """Remove the folder of a study that did not start, and those that were made for it alone."""
         if not any(self.path.glob("trials/*/reports.jsonl")):
-            RunFolder(self.path).discard()
+            RunFolder(self.path, self.made).discard()
 
 
 def create(base: dict[str, Any], changes: Sequence[str], params: Sequence[str], config: TuneConfig) -> Study:
@@ -202,7 +203,7 @@ def create(base: dict[str, Any], changes: Sequence[str], params: Sequence[str], 
     if experiment.device == "cuda" and not config.gpus:
         raise RunError("device is cuda, but --gpus is 0: trials have none; give --gpus 1, or 0.25 for four on each GPU")
     config = dataclasses.replace(config, metric=_metric(config.metric, experiment))
-    path = _new_folder(experiment)
+    path, made = _new_folder(experiment)
     content = {
         "config": schema.to_mapping(config),
         "params": space.texts(),
@@ -211,7 +212,7 @@ def create(base: dict[str, Any], changes: Sequence[str], params: Sequence[str], 
         "versions": versions(),
     }
     write_text(path / "study.json", json.dumps(content, indent=2) + "\n")
-    return Study(path, space, config, experiment.total_steps)
+    return Study(path, space, config, experiment.total_steps, made)
 
 
 def open_study(study: str | Path, root: str | Path = "runs") -> Study:
@@ -276,18 +277,19 @@ def _metric(metric: str | None, experiment: Experiment) -> str:
     return metric
 
 
-def _new_folder(experiment: Experiment) -> Path:
+def _new_folder(experiment: Experiment) -> tuple[Path, tuple[Path, ...]]:
     parent = Path(experiment.root).resolve() / file_name(experiment.env.id)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     name = file_name(experiment.name or f"tune-{experiment.agent.kind}-{experiment.backbone.kind}-{stamp}")
     path = parent / name
+    made = missing_parents(path)
     try:
         path.mkdir(parents=True)
     except FileExistsError as error:
         raise RunError(f"name: {path} is there already; choose another, or triathlon tune --resume {path}") from error
     except OSError as error:
         raise RunError(f"root: the folder {path} cannot be made: {error.strerror or error}") from error
-    return path
+    return path, made
 
 
 __all__ = ["DONE", "Report", "Status", "Study", "Trial", "TuneConfig", "create", "open_study"]

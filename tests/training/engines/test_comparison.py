@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from triathlon.scripts.compare import _wait_for
 from triathlon.scripts.main import INTERRUPTED, main
 from triathlon.training import checkpoint
 from triathlon.training.curves import Curve
@@ -117,6 +120,13 @@ def test_evaluations_that_only_training_alone_has_are_left_out(tmp_path: Path, m
     )
     base, _ = plan(_parser().parse_args(["mine.yaml", "--engines", "native", "--seeds", "1"]), [])
     assert base.evaluation.period is base.evaluation.goal is None and not base.evaluation.saliency
+
+
+def test_a_trainer_that_was_too_young_to_hear_of_a_stop_is_stopped_all_the_same() -> None:
+    """SIGTERM ends Python where it still imports."""
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    assert _wait_for(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])) == INTERRUPTED
+    assert _wait_for(subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])) == 3
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
