@@ -150,8 +150,10 @@ class ActorCriticPolicy(NetworkPolicy):
 
 def as_played(action: np.ndarray, space: gym.Space[Any]) -> np.ndarray:
     """Actions `[B, ...]` of a policy head's distribution as an environment of this action space wants them."""
-    if isinstance(space, gym.spaces.Box):  # the Gaussian is unbounded; the environment's box is not
-        clipped: np.ndarray = np.clip(action, space.low, space.high)
+    if isinstance(space, gym.spaces.Box):  # a Gaussian knows no bounds and no whole numbers
+        if not np.issubdtype(space.dtype, np.floating):
+            action = np.rint(action)
+        clipped: np.ndarray = np.clip(action, space.low, space.high).astype(space.dtype, copy=False)
         return clipped
     start = getattr(space, "start", None)  # Discrete and MultiDiscrete may count from elsewhere than 0
     played: np.ndarray = action.astype(space.dtype) if start is None else action + start

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from triathlon.agents.transfer import send
+from triathlon.networks.transfer import send
 
 DEVICE_SHARE = 0.8  # of a device's free memory that pictures may take; networks and their batches need the rest
 
@@ -47,7 +47,7 @@ class DeviceRows:
         return taken.view(*places.shape, *self._rows.shape[2:])
 
     def saved(self, num_rows: int) -> NDArray[np.uint8]:
-        """The first `num_rows` rows in host memory, `[num_rows * B, *shape]`."""
+        """The first `num_rows` rows copied to host memory, all at once, `[num_rows * B, *shape]`."""
         array: NDArray[np.uint8] = self._rows[:num_rows].flatten(0, 1).cpu().numpy()
         return array
 

@@ -21,17 +21,19 @@ from triathlon.agents.gradient_step import GradientStep
 from triathlon.agents.joint_actions import JointActions
 from triathlon.agents.q_losses import chosen, q_goal, q_loss, rows_at
 from triathlon.agents.q_network import EpsilonGreedyPolicy, QNetwork, epsilon_at
-from triathlon.agents.randomness import initialisation, torch_generator
+from triathlon.agents.randomness import initialisation, restore_generator, torch_generator
 from triathlon.agents.registry import Task
 from triathlon.agents.replay import Replay, Sample
 from triathlon.agents.reward_scaling import RewardScaler
+from triathlon.agents.saved_statistics import refuse_other_statistics
 from triathlon.agents.segment import Segment
 from triathlon.networks.backbone import Obs, State, map_obs
 from triathlon.networks.distributions import allow_any_if_none
-from triathlon.networks.errors import SettingError, refuse_unread
+from triathlon.networks.errors import refuse_unread
 from triathlon.networks.flat import FlatParameters
 from triathlon.networks.images import compute_pictures_in
 from triathlon.networks.registry import BackboneConfig
+from triathlon.networks.transfer import send
 
 
 class DQN:
@@ -79,6 +81,7 @@ class DQN:
             config.cuda_graphs,
             config.epsilon_alpha,
             gives_values=config.values_seen,
+            value_rescale=config.value_rescale,
         )
         self.policy.set_columns(ranks.rank * task.num_envs, ranks.size * task.num_envs)
         self._actions, self._device = actions, task.device
@@ -87,6 +90,8 @@ class DQN:
 
         self.length = config.segment_length or (16 if remembers else 1)
         self.burn_in = (8 if remembers else 0) if config.burn_in is None else config.burn_in
+        if not remembers and self.burn_in:
+            refuse_unread(config, ("burn_in",), "the backbone has a memory")
         if self.length == 1:
             refuse_unread(config, ("priority_eta",), "a sample has several trained rows (agent.segment_length)")
         self.reward_scaler = RewardScaler(task.num_envs, config.gamma, ranks) if config.normalize_reward else None
@@ -113,7 +118,9 @@ class DQN:
         self.state_period = max(1, self.length // 2) if remembers else 1
         rows = -(-config.train_period // (task.num_envs * ranks.size))
         self.num_rows = -(-rows // self.state_period) * self.state_period
-        self._check_buffer_size(task.num_envs * ranks.size)
+        # A sample and the start of the next.
+        sample = self.burn_in + self.length + config.n_step + self.state_period - 2 + self.replay.values_seen
+        config.check_buffer_size(sample, self.num_rows, task.num_envs * ranks.size)
         # Targets of several updates can be computed together where neither the target network, nor the network that
         # chooses the action, nor the priorities change between them.
         together = (
@@ -130,17 +137,6 @@ class DQN:
         self._owed = 0.0  # updates that the steps so far have earned
         self._next_target_update = config.target_period
         self._schedule()
-
-    def _check_buffer_size(self, num_envs: int) -> None:
-        """Refuse a replay that could not hold what is added at once, or a sample with the start of the next."""
-        sample = self.burn_in + self.length + self.config.n_step + self.state_period - 2 + self.replay.values_seen
-        least = max(sample, self.num_rows) * num_envs
-        if self.config.buffer_size < least:
-            raise SettingError(
-                f"agent.buffer_size is {self.config.buffer_size} but should be at least {least}: it holds rows of "
-                f"{num_envs} environments, samples of {sample} rows (burn_in, segment_length, n_step) and "
-                f"{self.num_rows} new rows at once (train_period)"
-            )
 
     def update(self, segment: Segment) -> Metrics:
         config = self.config
@@ -166,7 +162,7 @@ class DQN:
     def _remember(self, segment: Segment) -> None:
         if self.network.norm is not None:
             assert self.target.norm is not None
-            self.network.norm.update(map_obs(lambda x: x[:-1].to(self._device), segment.obs), total=self._ranks.sum)
+            self.network.norm.update(map_obs(lambda x: send(x[:-1], self._device), segment.obs), total=self._ranks.sum)
             self.target.norm.load_state_dict(self.network.norm.state_dict())
         if self.reward_scaler is not None:
             self.reward_scaler.take_in(segment.reward[:-1], segment.is_first)
@@ -190,16 +186,11 @@ class DQN:
     def _learn(self, drawn: Sample) -> Metrics:
         """Gradient steps on samples drawn together, the goals of all of them computed in one pass."""
         config, network, size = self.config, self.network, self._batch_size
-        index, drawn = drawn.index, drawn.to(self._device)
+        index, mask, drawn = drawn.index, drawn.mask, drawn.to(self._device)
         num_updates = len(index) // size
         network.head.resample(self._generator)
         self.target.head.resample(self._generator)
-        segment, state = drawn.segment, drawn.state
-        if self.burn_in:
-            with torch.no_grad():
-                seen = map_obs(lambda x: x[: self.burn_in], segment.obs)
-                state = network.advance(seen, state, segment.is_first[: self.burn_in])
-        goal = self._goal(drawn, state)
+        segment, (state, goal) = drawn.segment, self._look_ahead(drawn)
         # A weighted sum over rows is the mean over samples (of all processes) of the mean over a sample's valid rows.
         weights = drawn.weights * drawn.mask / (drawn.mask.sum(0).clamp(min=1) * config.batch_size)
         rows = slice(self.burn_in, self.burn_in + self.length)
@@ -225,7 +216,7 @@ class DQN:
         self._num_updates += num_updates
         td_error, q_values = numbers
         if config.prioritized:
-            self.replay.update_priorities(index, td_error.cpu(), drawn.mask.cpu())
+            self.replay.update_priorities(index, td_error.cpu(), mask)
         return {
             "loss": self._ranks.sum(loss.clone()),
             "grad_norm": norm,
@@ -263,6 +254,23 @@ class DQN:
         with torch.no_grad():
             q_values = chosen(self.network.head.expectation(output), action)
             return loss, torch.cat([loss.view(1), td_error.flatten(), q_values.flatten()])
+
+    @torch.no_grad()
+    def _look_ahead(self, drawn: Sample) -> tuple[State, Tensor]:
+        """The online network's memory after the burn-in, and the goals; of no more samples at once than fit."""
+        # With parts, as many as a gradient is computed from: what fits there fits here.
+        size = drawn.num_samples if self.config.accumulate == 1 else -(-self._batch_size // self.config.accumulate)
+        found = []
+        for sample in drawn.split(size):
+            state, seen = sample.state, sample.segment
+            if self.burn_in:
+                obs = map_obs(lambda x: x[: self.burn_in], seen.obs)
+                state = self.network.advance(obs, state, seen.is_first[: self.burn_in])
+            found.append((state, self._goal(sample, state)))
+        if len(found) == 1:
+            return found[0]
+        states, goals = zip(*found, strict=True)
+        return tuple(map(torch.cat, zip(*states, strict=True))), torch.cat(goals, 1)
 
     @torch.no_grad()
     def _goal(self, sample: Sample, state: State) -> Tensor:
@@ -309,6 +317,7 @@ class DQN:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        refuse_other_statistics(state, self.config.normalize_obs, self.config.normalize_reward)
         self.network.load_state_dict(state["network"])
         self.target.load_state_dict(state["target"])
         self.step.load_state_dict(state["optimizer"])
@@ -318,8 +327,8 @@ class DQN:
         starts_later = self._num_steps + self.config.learning_starts if "replay" not in state else 0
         self._learns_from = max(state.get("learns_from", self.config.learning_starts), starts_later)
         if self._ranks.is_first:  # whose checkpoint it is; the others draw for themselves
-            self.policy.generator.set_state(state["act_generator"])
-        self._generator.set_state(state["learn_generator"])
+            restore_generator(self.policy.generator, state["act_generator"])
+        restore_generator(self._generator, state["learn_generator"])
         if self.reward_scaler is not None:
             self.reward_scaler.load_state_dict(state["reward_scaler"])
         if "replay" in state:

@@ -97,8 +97,20 @@ class DQNConfig(AgentConfig):
             )
         if self.tau < 1.0:
             refuse_unread(self, ("target_period",), "agent.tau is 1")
+        if task.num_envs * task.ranks.size == 1:
+            refuse_unread(self, ("epsilon_alpha",), "there are several environments (env.num_envs)")
         if self.head.kind != "expected":
             refuse_unread(self, ("loss",), "agent.head.kind is expected")
+
+    def check_buffer_size(self, sample: int, new_rows: int, num_envs: int) -> None:
+        """Raises SettingError if a replay could not hold a sample of so many rows, or so many rows added at once."""
+        least = max(sample, new_rows) * num_envs
+        if self.buffer_size < least:
+            raise SettingError(
+                f"agent.buffer_size is {self.buffer_size} but should be at least {least}: it holds rows of "
+                f"{num_envs} environments, samples of {sample} rows (burn_in, segment_length, n_step) and "
+                f"{new_rows} new rows at once (train_period)"
+            )
 
     def picture_device(self, device: torch.device) -> torch.device | None:
         """Where the replay of a learner on `device` may keep pictures, if not in host memory; or SettingError."""

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from triathlon.agents.transfer import send
 from triathlon.networks.errors import SettingError
+from triathlon.networks.transfer import send
 
 Array = NDArray[Any]
 Index = NDArray[np.int64]

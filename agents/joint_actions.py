@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from triathlon.networks.errors import SettingError
+from triathlon.networks.transfer import send
 
 MAX_JOINT_ACTIONS = 4096
 
@@ -46,7 +47,8 @@ class JointActions:
             )
         self._parts = np.stack(np.unravel_index(np.arange(self.num_actions), sizes), -1)  # [A, n]
         offsets = np.cumsum([0, *sizes[:-1]])
-        self._columns = torch.from_numpy(self._parts + offsets)  # where each part stands in a mask [B, sum(sizes)]
+        # Where each part stands in a mask [B, sum(sizes)], on each device that masks were on.
+        self._columns = {torch.device("cpu"): torch.from_numpy(self._parts + offsets)}
 
     def to_env(self, action: NDArray[Any]) -> NDArray[Any]:
         """Action numbers `[B]` as the environment's space has them."""
@@ -66,4 +68,6 @@ class JointActions:
             return mask
         if isinstance(self._space, gym.spaces.MultiBinary):  # a bit may always be 0
             mask = torch.stack([torch.ones_like(mask), mask], -1).flatten(-2)
-        return mask[..., self._columns.to(mask.device)].all(-1)
+        if mask.device not in self._columns:
+            self._columns[mask.device] = send(self._columns[torch.device("cpu")], mask.device)
+        return mask[..., self._columns[mask.device]].all(-1)

@@ -14,6 +14,7 @@ from torch import Tensor
 from triathlon.agents.segment import Segment
 from triathlon.networks.backbone import Obs, State, map_obs
 from triathlon.networks.errors import SettingError
+from triathlon.networks.transfer import send
 
 
 @dataclass(slots=True)
@@ -93,7 +94,7 @@ def shuffled(rows: Rows, num_minibatches: int, generator: torch.Generator) -> It
     """
     num_minibatches = min(num_minibatches, rows.num_segments)
     order = torch.randperm(rows.num_segments, generator=generator, device=generator.device)
-    dealt = rows.select(order.to(rows.mask.device))
+    dealt = rows.select(send(order, rows.mask.device))
     for part in range(num_minibatches):
         start, stop = (rows.num_segments * p // num_minibatches for p in (part, part + 1))
         yield dealt.select(slice(start, stop))

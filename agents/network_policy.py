@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from triathlon.agents.cuda_graph import CudaGraph
-from triathlon.agents.transfer import send
 from triathlon.networks.backbone import Obs, device_of, map_obs
 from triathlon.networks.images import weights_rounded_once
+from triathlon.networks.transfer import send
 
 
 class NetworkPolicy:

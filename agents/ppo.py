@@ -19,10 +19,11 @@ from triathlon.agents.gradient_step import GradientStep
 from triathlon.agents.minibatches import Rows, cut, fold, segment_length, shuffled, unfold
 from triathlon.agents.ppo_config import PPOConfig
 from triathlon.agents.ppo_losses import policy_loss, search_loss, value_loss
-from triathlon.agents.randomness import initialisation, torch_generator
+from triathlon.agents.randomness import initialisation, restore_generator, torch_generator
 from triathlon.agents.registry import Task
 from triathlon.agents.returns import explained_variance, gae, vtrace
 from triathlon.agents.reward_scaling import RewardScaler
+from triathlon.agents.saved_statistics import refuse_other_statistics
 from triathlon.agents.segment import Segment
 from triathlon.networks.backbone import Obs, State, map_obs
 from triathlon.networks.images import compute_pictures_in
@@ -81,7 +82,10 @@ class PPO:
 
     def update(self, segment: Segment) -> Metrics:
         config = self.config
-        num_played, segment = segment.num_steps, segment.to(self._device)  # counted where that waits for nothing
+        num_played = segment.num_steps  # counted, and rewards scaled, on the host, where that waits for nothing
+        if self.reward_scaler is not None:
+            segment = self.reward_scaler.scaled(segment)
+        segment = segment.to(self._device)
         rows, metrics = self._prepare(segment)
         found = self._ranks.gather(rows.mask.numel(), rows.num_segments, num_played)
         num_rows, num_segments, num_steps = (list(map(int, of_each)) for of_each in found)
@@ -113,7 +117,7 @@ class PPO:
         }
 
     def _prepare(self, segment: Segment) -> tuple[Rows, Metrics]:
-        """Values, advantages and returns of every row, cut into training segments.
+        """Values, advantages and returns of every row, cut into training segments; rewards have been scaled.
 
         Where an older policy acted, `log_prob` is that of the policy of now, from which the epochs may move away as far
         as the clip lets them, and `rho` weights each row by how likely its action is now against then (the decoupled
@@ -124,9 +128,6 @@ class PPO:
         rows = cut(segment, length)
         corrects = config.vtrace == "always" or (config.vtrace == "auto" and segment.lag > 0)
         value, log_prob = self._look_back(rows, segment, corrects)
-        reward = segment.reward[:-1]
-        if self.reward_scaler is not None:
-            reward = self.reward_scaler(reward, segment.is_first)
         acted = self.network.policy_head.distribution({name: x[:-1] for name, x in extras.items()})
         acted_log_prob, known = acted.log_prob(segment.action[:-1]), value
         targets: dict[str, Tensor] = {"value": value[:-1]}
@@ -136,7 +137,8 @@ class PPO:
             known = torch.where(weight > 0, extras["search_value"], value)  # who has looked ahead knows better
             targets |= {SEARCH: extras[SEARCH][:-1], "search_weight": weight[:-1]}
             metrics["search_loss"] = search_loss(acted, targets[SEARCH]).sum() / (weight[:-1] > 0).sum().clamp(min=1)
-        experience = (reward, known, segment.terminated[:-1], segment.is_first, config.gamma, config.gae_lambda)
+        reward, terminated = segment.reward[:-1], segment.terminated[:-1]
+        experience = (reward, known, terminated, segment.is_first, config.gamma, config.gae_lambda)
         if log_prob is None:
             advantage = gae(*experience, segment.next_sign_played)
             targets |= {"advantage": advantage, "returns": advantage + known[:-1], "log_prob": acted_log_prob}
@@ -276,11 +278,12 @@ class PPO:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        refuse_other_statistics(state, self.config.normalize_obs, self.config.normalize_reward)
         self.network.load_state_dict(state["network"])
         self.step.load_state_dict(state["optimizer"])
         self._num_steps, self._num_updates = state["num_steps"], state["num_updates"]
         if self._ranks.is_first:  # whose checkpoint it is; the others draw for themselves
-            self.policy.generator.set_state(state["act_generator"])
+            restore_generator(self.policy.generator, state["act_generator"])
             self._shuffle.set_state(state["shuffle_generator"])
         if self.reward_scaler is not None:
             self.reward_scaler.load_state_dict(state["reward_scaler"])

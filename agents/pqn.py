@@ -19,10 +19,11 @@ from triathlon.agents.joint_actions import JointActions
 from triathlon.agents.minibatches import cut, fold, segment_length, shuffled
 from triathlon.agents.q_losses import chosen
 from triathlon.agents.q_network import EpsilonGreedyPolicy, QNetwork, epsilon_at
-from triathlon.agents.randomness import initialisation, torch_generator
+from triathlon.agents.randomness import initialisation, restore_generator, torch_generator
 from triathlon.agents.registry import AgentConfig, Kind, Task
 from triathlon.agents.returns import lambda_returns
 from triathlon.agents.reward_scaling import RewardScaler
+from triathlon.agents.saved_statistics import refuse_other_statistics
 from triathlon.agents.segment import Segment
 from triathlon.networks.backbone import Obs, State, map_obs
 from triathlon.networks.errors import SettingError
@@ -106,7 +107,10 @@ class PQN:
         self._schedule()
 
     def update(self, segment: Segment) -> Metrics:
-        config, segment = self.config, segment.to(self._device)
+        config, num_played = self.config, segment.num_steps  # counted on the host, where that waits for nothing
+        if self.reward_scaler is not None:
+            segment = self.reward_scaler.scaled(segment)
+        segment = segment.to(self._device)
         rows = cut(segment, self.segment_length)
         rows.targets = {"returns": fold(self._returns(segment), self.segment_length)}
         num_minibatches = max(1, rows.mask.numel() // config.batch_size)
@@ -119,7 +123,7 @@ class PQN:
                 self._num_updates += 1
         if self.network.norm is not None:
             self.network.norm.update(map_obs(lambda x: x[:-1], segment.obs))
-        self._num_steps += segment.num_steps
+        self._num_steps += num_played
         self._schedule()
         loss, norm = torch.stack(history).mean(0)
         return {
@@ -134,16 +138,13 @@ class PQN:
     @torch.no_grad()
     def _returns(self, segment: Segment) -> Tensor:
         """`[T, B]`: λ-returns that bootstrap from the network's own greatest legal Q-values (paper, section 4)."""
-        reward = segment.reward[:-1]
-        if self.reward_scaler is not None:
-            reward = self.reward_scaler(reward, segment.is_first)
         state = tuple(s[0] for s in segment.state)
         features, _ = self.network.features(segment.obs, state, segment.is_first)
         legal = None if segment.legal is None else self._actions.legal(segment.legal)
         value = self.network.head.q_values(features, legal).amax(-1)
         terminated = segment.terminated[:-1]
         return lambda_returns(
-            reward,
+            segment.reward[:-1],
             value[1:],
             terminated,
             segment.is_first,
@@ -181,10 +182,11 @@ class PQN:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        refuse_other_statistics(state, self.config.normalize_obs, self.config.normalize_reward)
         self.network.load_state_dict(state["network"])
         self.step.load_state_dict(state["optimizer"])
         self._num_steps, self._num_updates = state["num_steps"], state["num_updates"]
-        self.policy.generator.set_state(state["act_generator"])
+        restore_generator(self.policy.generator, state["act_generator"])
         self._shuffle.set_state(state["shuffle_generator"])
         if self.reward_scaler is not None:
             self.reward_scaler.load_state_dict(state["reward_scaler"])

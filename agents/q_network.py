@@ -16,9 +16,11 @@ from triathlon.agents.agent import Decision
 from triathlon.agents.joint_actions import JointActions
 from triathlon.agents.network_policy import NetworkPolicy
 from triathlon.agents.obs_norm import make_obs_norm
+from triathlon.agents.returns import value_unscale
 from triathlon.networks.backbone import Obs, State
 from triathlon.networks.heads import QHeadConfig, Quantiles, make_q_head
 from triathlon.networks.registry import BackboneConfig, make_backbone
+from triathlon.networks.transfer import send
 
 MAX_THRESHOLDS = 16  # of groups of columns that are acted in turn, while epsilon stays
 PRIOR_TEMPERATURE = 0.1  # in returns: how far apart values are that count as clearly better to a search
@@ -84,7 +86,8 @@ class EpsilonGreedyPolicy(NetworkPolicy):
 
     With `epsilon_alpha` above 0 column i of N explores with probability `epsilon ** (1 + alpha * i / (N - 1))`, so that
     some hardly explore and some much (Ape-X: Horgan et al. 2018, section 4). With `gives_values` decisions carry the
-    values of the action taken and of the best one, `q_taken` and `q_best [B]`.
+    values of the action taken and of the best one, `q_taken` and `q_best [B]`, as the network has them: with
+    `value_rescale` it has learned h(Q).
     """
 
     network: QNetwork
@@ -97,10 +100,12 @@ class EpsilonGreedyPolicy(NetworkPolicy):
         cuda_graphs: bool = False,
         epsilon_alpha: float = 0.0,
         gives_values: bool = False,
+        value_rescale: bool = False,
     ) -> None:
         super().__init__(network, generator, cuda_graphs)
         self.actions = actions
         self.epsilon, self.epsilon_alpha, self._gives_values = 0.0, epsilon_alpha, gives_values
+        self._value_rescale = value_rescale
         self._thresholds: dict[tuple[float, int, int, int], Tensor] = {}
 
     def initial_state(self, batch_size: int) -> State:
@@ -137,7 +142,7 @@ class EpsilonGreedyPolicy(NetworkPolicy):
             # More columns than there are (an evaluation, say) go through all of theirs again.
             columns = (self.columns[0] + torch.arange(num_columns)) % self.columns[1]
             epsilon = self.epsilons()[columns].unsqueeze(0) if self.epsilon_alpha else torch.tensor(self.epsilon)
-            self._thresholds[key] = epsilon.to(self._device)
+            self._thresholds[key] = send(epsilon, self._device)
         return self._thresholds[key]
 
     def _draw(
@@ -168,13 +173,15 @@ class EpsilonGreedyPolicy(NetworkPolicy):
 
     @torch.inference_mode()
     def assess(self, obs: Obs, state: State, is_first: Tensor, legal: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Log-probabilities `[B, A]`, by a softmax of the values of actions, and the greatest of these, `[B]`."""
+        """Log-probabilities `[B, A]`, by a softmax of the returns of actions, and the greatest of these, `[B]`."""
         obs, is_first, legal = self._as_rows(obs, is_first, None if legal is None else self.actions.legal(legal))
         features, _ = self.network.features(obs, state, is_first)
         head = self.network.head
         head.eval()
         values = head.q_values(features, legal)[0]
         head.train()
+        if self._value_rescale:
+            values = value_unscale(values).where(values.isfinite(), values)  # illegal actions stay at -inf
         return torch.log_softmax(values / PRIOR_TEMPERATURE, -1), values.amax(-1)
 
     def env_action(self, action: np.ndarray) -> np.ndarray:

@@ -26,6 +26,7 @@ from triathlon.agents.starts import Starts
 from triathlon.agents.sum_tree import SumTree
 from triathlon.networks.errors import SettingError
 
+_INITIAL = {False: "greatest", True: "td_error"}  # the setting agent.initial_priority, by whether values seen are kept
 MAX_REDRAWS = 8  # of uniform draws that hit a row that was not played, before choosing from a list of those that were
 
 
@@ -33,7 +34,7 @@ class ReplayBytes(NamedTuple):
     """The memory of a full replay in bytes; of compressed pictures, those of a typical game, and the most."""
 
     expected: int  # of the host
-    most: int
+    most: int  # also while pictures that are on a device pass through the host on their way into a checkpoint
     picture_device: torch.device | None  # where pictures are, if not on the host
     of_pictures: int  # there
 
@@ -140,8 +141,8 @@ class Replay:
             host += num_places * INDEX_BYTES * len(picture_sizes)
             return ReplayBytes(host + int(pictures * TYPICAL_SHARE), host + pictures, None, 0)
         device = self._place_of(pictures)
-        on_host = host + (pictures if device is None else 0)
-        return ReplayBytes(on_host, on_host, device, 0 if device is None else pictures)
+        most = host + pictures  # of the host: `DeviceRows.saved` copies all that is on a device there
+        return ReplayBytes(most if device is None else host, most, device, 0 if device is None else pictures)
 
     def _place_of(self, picture_bytes: int) -> torch.device | None:
         """The device for pictures of so many bytes, if not in host memory."""
@@ -343,6 +344,7 @@ class Replay:
         starts = self._starts
         counts = [starts.first, starts.ready, starts.end] if starts else [0, 0, 0]
         return {
+            "capacity": self.capacity,
             "num_rows": self._num_rows,
             "span": self._span,
             "start_period": starts.period if starts else 0,
@@ -358,21 +360,23 @@ class Replay:
             columns = state["rows"]["num_columns"]
             if self.capacity // columns != state["num_rows"]:
                 raise SettingError(
-                    f"replay capacity {self.capacity} is not that of the saved replay, "
-                    f"{state['num_rows'] * columns}; resume with the capacity that the run had"
+                    f"agent.buffer_size: the replay holds {self.capacity} transitions, and the saved one held "
+                    f"{state.get('capacity', state['num_rows'] * columns)}; resume with what it had"
                 )
-            saved = {"prioritized": state["priorities"] is not None}
-            saved |= {"frame_stack": state["rows"]["frame_stack"], "compress": state["rows"]["compress"]}
-            saved["values_seen"] = "q_best" in state["rows"]["arrays"]
-            for name, value in saved.items():
-                if getattr(self, name) != value:
-                    raise SettingError(
-                        f"{name}={getattr(self, name)} is not what the saved replay had; resume with its value"
-                    )
+            rows, had_values = state["rows"], "q_best" in state["rows"]["arrays"]
+            for setting, asked, had in (
+                ("agent.prioritized", self.prioritized, state["priorities"] is not None),
+                ("agent.compress_replay", self.compress, rows["compress"]),
+                ("agent.initial_priority", _INITIAL[self.values_seen], _INITIAL[had_values]),
+                ("frame_stack of the environment (env.atari.frame_stack)", self.frame_stack, rows["frame_stack"]),
+            ):
+                if asked != had:
+                    asked, had = (str(x).lower() for x in (asked, had))  # true as in a file of settings
+                    raise SettingError(f"{setting} is {asked}, and the saved replay had {had}; resume with what it had")
             if self._span > state.get("span", self._span):
                 raise SettingError(
-                    f"burn_in + segment_length + n_step are {self._span + 1}, but samples of the saved replay were "
-                    f"made for {state['span'] + 1} at most; resume with what the run had, or less"
+                    f"agent.burn_in + segment_length + n_step are {self._span + 1}, but samples of the saved replay "
+                    f"were made for {state['span'] + 1} at most; resume with what the run had, or less"
                 )
             self._starts = self._make_room(columns, state["start_period"])
             size = self._num_ring_rows * columns

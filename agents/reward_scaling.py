@@ -5,6 +5,7 @@ T rows in time, B columns.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from triathlon.agents.ranks import ALONE, Ranks
+from triathlon.agents.segment import Segment
 
 
 class RewardScaler:
@@ -36,6 +38,11 @@ class RewardScaler:
         """Take in `reward [T, B]` of rows with `is_first [T+1, B]`; returns them scaled `[T, B]`."""
         self.take_in(reward, is_first)
         return torch.from_numpy(self.scale(reward.cpu().numpy())).to(reward.device)
+
+    def scaled(self, segment: Segment) -> Segment:
+        """Take in the rewards of a segment `[T+1, B]` on the host; returns it with its T rows' rewards scaled."""
+        reward = self(segment.reward[:-1], segment.is_first)
+        return replace(segment, reward=torch.cat([reward, segment.reward[-1:]]))
 
     def take_in(self, reward: Tensor, is_first: Tensor) -> None:
         """Add the discounted returns up to `reward [T, B]`, of rows with `is_first [T+1, B]`, to the statistics."""

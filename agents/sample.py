@@ -5,14 +5,15 @@ N samples of one draw, W rows read for each, the L trained rows among them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from triathlon.agents.segment import Segment
-from triathlon.agents.transfer import send
 from triathlon.networks.backbone import State
+from triathlon.networks.transfer import send
 
 
 @dataclass(slots=True)
@@ -27,6 +28,35 @@ class Sample:
     mask: Tensor  # [L, N] bool, the row's action was played
     weights: Tensor  # [N] float32, importance weights, the largest possible being 1
     index: Tensor  # [N] int64, for `update_priorities`; stays on the host
+
+    @property
+    def num_samples(self) -> int:
+        """N."""
+        return self.mask.shape[1]
+
+    def split(self, size: int) -> Iterator[Sample]:
+        """The same in parts of `size` samples at most, as views; one part is the sample itself."""
+        if size >= self.num_samples:
+            yield self
+            return
+        for start in range(0, self.num_samples, size):
+            yield self._part(slice(start, start + size))
+
+    def _part(self, samples: slice) -> Sample:
+        def columns(x: Tensor) -> Tensor:
+            return x[:, samples]
+
+        return replace(
+            self,
+            segment=self.segment.map(columns),
+            state=tuple(s[samples] for s in self.state),
+            returns=columns(self.returns),
+            discount=columns(self.discount),
+            bootstrap=columns(self.bootstrap),
+            mask=columns(self.mask),
+            weights=self.weights[samples],
+            index=self.index[samples],
+        )
 
     def to(self, device: torch.device) -> Sample:
         """The same sample on another device."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from triathlon.agents.transfer import send
 from triathlon.networks.backbone import Obs, State, map_obs
+from triathlon.networks.transfer import send
 
 
 @dataclass(slots=True)

@@ -1,6 +1,7 @@
 """Compare the replay with Stable-Baselines3's `ReplayBuffer`: bytes a transition and transitions drawn a second.
 
     python benchmarks/replay.py [--capacity 20000] [--rounds 15] [--only pong]
+    python benchmarks/replay.py --only games         what a compressed frame takes in each of 57 games
 
 All hold the same experience of 8 environments: numbers as CartPole's, and frames of Pong played at random, stacked by
 four (extra: atari). Each round times one buffer after the other, so that whatever else the machine does falls on all;
@@ -21,13 +22,16 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 
+from triathlon.agents.picture_store import INDEX_BYTES, PictureStore
 from triathlon.agents.replay import Replay
 from triathlon.agents.segment import Segment
 from triathlon.agents.sum_tree import SumTree
+from triathlon.envs.atari_scores import RANDOM_AND_HUMAN
 
 NUM_ENVS, NUM_ROWS, EPISODE = 8, 250, 200
 BATCH_SIZES = (32, 256)
 REPEATS = 20
+GAME_SEGMENTS = 8  # of each game, 16,000 frames in all
 
 OURS: dict[str, dict[str, Any]] = {
     "triathlon": {},
@@ -56,12 +60,13 @@ def numbers() -> Iterator[Segment]:
         )
 
 
-def pong() -> Iterator[Segment]:
-    """Pong played at random."""
+def atari(game: str) -> Iterator[Segment]:
+    """A game played at random."""
     from ale_py.vector_env import AtariVectorEnv
 
     generator = np.random.default_rng(0)
-    envs: Any = AtariVectorEnv("pong", NUM_ENVS, num_threads=1)
+    envs: Any = AtariVectorEnv(game, NUM_ENVS, num_threads=1)
+    num_actions = int(envs.single_action_space.n)
     obs, _ = envs.reset(seed=0)
     first, done = np.ones(NUM_ENVS, bool), np.zeros(NUM_ENVS, bool)
     shape = (NUM_ROWS + 1, NUM_ENVS)
@@ -69,7 +74,7 @@ def pong() -> Iterator[Segment]:
         rows = np.empty((*shape, *obs.shape[1:]), np.uint8)
         segment = Segment(
             obs=torch.from_numpy(rows),
-            action=torch.from_numpy(generator.integers(0, 6, shape)),
+            action=torch.from_numpy(generator.integers(0, num_actions, shape)),
             reward=torch.zeros(shape),
             terminated=torch.zeros(shape, dtype=torch.bool),
             is_first=torch.zeros(shape, dtype=torch.bool),
@@ -82,6 +87,23 @@ def pong() -> Iterator[Segment]:
             first, done = done, terminated | truncated
         rows[NUM_ROWS], segment.is_first[NUM_ROWS] = obs, torch.from_numpy(first)
         yield segment
+
+
+def games() -> None:
+    """Print what a frame takes in the replay when it is packed, game by game."""
+    found: dict[str, float] = {}
+    for game in RANDOM_AND_HUMAN:
+        segments = atari(game)
+        num_rows = GAME_SEGMENTS * NUM_ROWS
+        store = PictureStore(num_rows, NUM_ENVS, (84, 84))
+        for start in range(0, num_rows, NUM_ROWS):
+            frames = np.asarray(next(segments).obs)[:-1, :, -1]
+            store.write(np.arange(start, start + NUM_ROWS), frames)
+        found[game] = store.nbytes / (num_rows * NUM_ENVS) - INDEX_BYTES
+    print("\n| game | bytes a frame of 7,056 |\n|---|---|")
+    for game, size in sorted(found.items(), key=lambda item: item[1]):
+        print(f"| {game} | {size:,.0f} |")
+    print(f"\nThe median of {len(found)} games is {statistics.median(found.values()):,.0f} bytes.")
 
 
 def fill(segments: Iterator[Segment], ours: list[Replay], theirs: list[ReplayBuffer], capacity: int) -> None:
@@ -150,13 +172,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--capacity", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--only", choices=["numbers", "pong"])
+    parser.add_argument("--only", choices=["numbers", "pong", "games"])
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.only == "games":
+        return games()
     if options.only != "pong":
         compare("Four numbers", numbers(), 1, options.capacity, options.rounds)
     if options.only != "numbers":
-        compare("Frames of Pong, stacked by four", pong(), 4, options.capacity, options.rounds)
+        compare("Frames of Pong, stacked by four", atari("pong"), 4, options.capacity, options.rounds)
 
 
 if __name__ == "__main__":

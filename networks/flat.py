@@ -5,6 +5,8 @@ P floats in the vector; each parameter is a slice of it.
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -28,6 +30,10 @@ class FlatParameters:
 
     def __init__(self, module: nn.Module) -> None:
         parameters = list(module.parameters())  # each tied parameter once
+        if any(isinstance(part, nn.RNNBase) for part in module.modules()):
+            # cuDNN wants the weights of an LSTM or GRU as one block in an order of its own, and copies them into one at
+            # each call where they are not. Here they are slices of the vector, and it would say so again and again.
+            warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
         kinds = sorted({f"{str(p.dtype).removeprefix('torch.')} on {p.device}" for p in parameters})
         if len(kinds) != 1:
             found = ", ".join(kinds) or "none"

@@ -102,7 +102,10 @@ class MultiBinaryPolicyHead(PolicyHead):
 
 
 class BoxPolicyHead(PolicyHead):
-    """Box actions: a diagonal Gaussian around what the features say; whoever plays the action clips it to the box."""
+    """Box actions: a diagonal Gaussian around what the features say.
+
+    Whoever plays the action clips it to the box, and rounds it where the box is of whole numbers.
+    """
 
     def __init__(
         self, space: spaces.Box, in_features: int, init_gain: float, std: StdKind = "free", log_std_init: float = 0.0

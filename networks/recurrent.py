@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import PackedSequence
 from triathlon.networks.backbone import Backbone, Obs, State, keep_where
 from triathlon.networks.initialization import orthogonal
 from triathlon.networks.registry import BackboneConfig, make_encoder, register
+from triathlon.networks.transfer import send
 
 
 @dataclass(frozen=True)
@@ -122,14 +123,14 @@ class Recurrent(Backbone):
         last_stretch = torch.empty(num_columns, dtype=torch.long)
         last_stretch[column[is_end]] = is_end.nonzero().squeeze(1)
 
-        device = features.device
-        first = is_start.to(device)
-        before = keep_where(tuple(s[column.to(device)] for s in state), first)
-        packed = PackedSequence(features.flatten(0, 1)[source.to(device)], inside.sum(1))
+        first, column, source, row_of, last_stretch = (
+            send(x, features.device) for x in (is_start, column, source, row_of, last_stretch)
+        )
+        before = keep_where(tuple(s[column] for s in state), first)
+        packed = PackedSequence(features.flatten(0, 1)[source], inside.sum(1))
         out, last = self.rnn(packed, self._pack([s.transpose(0, 1).contiguous() for s in before]))
-        index = last_stretch.to(device)
-        after = tuple(s.transpose(0, 1)[index] for s in self._unpack(last))
-        return out.data[row_of.to(device)].view(num_rows, num_columns, -1), after
+        after = tuple(s.transpose(0, 1)[last_stretch] for s in self._unpack(last))
+        return out.data[row_of].view(num_rows, num_columns, -1), after
 
     def _cell(self, x: Tensor, state: list[Tensor], weights: list[Tensor]) -> tuple[Tensor, ...]:
         raise NotImplementedError

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from gymnasium import Space, spaces
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from triathlon.networks.errors import SettingError
@@ -92,8 +92,11 @@ def flat_reader(space: Space[Any], who: str) -> tuple[Callable[[Tensor], Tensor]
         return (lambda obs: F.one_hot(obs.long() - start, n)), n
     if isinstance(space, spaces.MultiDiscrete):
         offsets, size = token_offsets(space)
-        return (lambda obs: _many_hot(obs, offsets.to(obs.device), size)), size
-    raise SettingError(f"backbone '{who}' cannot read {type(space).__name__} observations: use kind: auto (or dict)")
+        return _ManyHot(offsets, size), size
+    found = f"backbone '{who}' cannot read {type(space).__name__} observations"
+    if isinstance(space, spaces.Dict):
+        raise SettingError(f"{found}: use kind: auto (or dict)")
+    raise SettingError(f"{found}: they must be Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these")
 
 
 def token_offsets(space: spaces.MultiDiscrete) -> tuple[Tensor, int]:
@@ -102,9 +105,22 @@ def token_offsets(space: spaces.MultiDiscrete) -> tuple[Tensor, int]:
     return nvec.cumsum(0) - nvec - torch.as_tensor(space.start.reshape(-1), dtype=torch.long), int(nvec.sum())
 
 
-def _many_hot(obs: Tensor, offsets: Tensor, size: int) -> Tensor:
-    tokens = obs.reshape(*obs.shape[:2], -1).long() + offsets
-    return torch.zeros(*obs.shape[:2], size, device=obs.device).scatter_(-1, tokens, 1.0)
+class _ManyHot(nn.Module):
+    """One-hot vectors of a MultiDiscrete's numbers, one behind the other. A module, so that offsets are on its device.
+
+    From the CPU they would be copied at every call, for which a GPU is waited for.
+    """
+
+    offsets: Tensor
+
+    def __init__(self, offsets: Tensor, size: int) -> None:
+        super().__init__()
+        self.register_buffer("offsets", offsets, persistent=False)
+        self._size = size
+
+    def forward(self, obs: Tensor) -> Tensor:
+        tokens = obs.reshape(*obs.shape[:2], -1).long() + self.offsets
+        return torch.zeros(*obs.shape[:2], self._size, device=obs.device).scatter_(-1, tokens, 1.0)
 
 
 __all__ = ["Layout", "flat_reader", "image_layout", "image_size", "pixel_scale", "token_offsets"]

@@ -38,9 +38,14 @@ def pick_precision(precision: str, device: torch.device, observation_space: gym.
 
 
 def allow_tf32(precision: str, device: torch.device) -> None:
-    """Let a GPU round the factors of float32 products to ten bits (TF32) where the precision is left to `auto`."""
+    """Let a GPU round the factors of float32 products to ten bits (TF32) where the precision is left to `auto`.
+
+    Products of matrices do so if they are told to, convolutions and LSTMs (cuDNN) unless they are told not to. Both
+    are said the way that all versions of PyTorch know: the way since 2.9 must not be mixed with it.
+    """
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high" if precision == "auto" else "highest")
+        torch.backends.cudnn.allow_tf32 = precision == "auto"
 
 
 def has_bfloat16(device: torch.device) -> bool:

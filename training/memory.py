@@ -49,7 +49,9 @@ def replay_line(replay: Replay, like: Segment, task: Task, available: int | None
                 f"agent.replay_device is gpu, but {replay.capacity} transitions have pictures of "
                 f"{in_words(of_pictures)}, more than the GPU has free; set it to auto, or agent.buffer_size lower"
             )
-        takes = f"pictures of {in_words(of_pictures)} on the {device.type} device, in host memory {takes}"
+        copied = " (and once more in host memory while a checkpoint is written or read)"
+        where = f"pictures of {in_words(of_pictures)} on the {device.type} device{copied}"
+        takes = f"{where}, in host memory {in_words(expected)}"
     if available is None:
         return f"Replay: {replay.capacity:,} transitions, {takes}{'' if replay.compress else ' when full'}"
     if expected > available:

@@ -36,7 +36,7 @@ def with_values(practice: Any, values: list[float]) -> None:
 @pytest.mark.parametrize(
     ("num_envs", "epsilons"),
     # .4^(1 + 7 i/(N-1)): .4^1, .4^4.5, .4^8
-    [(1, [0.4]), (2, [0.4, 0.00065536]), (3, [0.4, 0.0161908629, 0.00065536])],
+    [(2, [0.4, 0.00065536]), (3, [0.4, 0.0161908629, 0.00065536])],
 )
 def test_epsilon_of_each_environment(practise: Practise, num_envs: int, epsilons: list[float]) -> None:
     practice = practise({"id": "triathlon/ProbeTimeLimit-v0", "num_envs": num_envs}, APEX, LINEAR, 100).play(5)
@@ -45,7 +45,7 @@ def test_epsilon_of_each_environment(practise: Practise, num_envs: int, epsilons
 
 
 def test_a_worker_explores_as_its_columns_do(practise: Practise) -> None:
-    practice = practise({"id": "triathlon/ProbeMask-v0", "num_envs": 1}, APEX, LINEAR)
+    practice = practise({"id": "triathlon/ProbeMask-v0", "num_envs": 3}, APEX, LINEAR)
     with_values(practice, [3.0, 2.0, 1.0])
     policy = practice.learner.policy.twin(torch.Generator().manual_seed(0))
     policy.set_columns(1, 3)  # .4^4.5 and .4^8

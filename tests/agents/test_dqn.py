@@ -228,3 +228,40 @@ def test_a_gpu_that_has_no_pictures_to_keep(practise: Practise) -> None:
     config.check(task)
     with pytest.raises(SettingError, match=r"replay_device: gpu keeps pictures .* there are none"):
         replace(config, replay_device="gpu").check(task)
+
+
+@pytest.mark.parametrize("rescale", [True, False])
+def test_a_search_is_told_returns_also_where_their_roots_are_learned(practise: Practise, rescale: bool) -> None:
+    """h(8) = sqrt(9) - 1 + 0.008 = 2.008, h(-3) = -(sqrt(4) - 1) - 0.003 = -1.003."""
+    env = {"id": "triathlon/ProbeMask-v0", "num_envs": 1}
+    practice = practise(env, DQN | {"value_rescale": rescale}, LINEAR)
+    with_values(practice, online=[2.008, -1.003, 0.0] if rescale else [8.0, -3.0, 0.0], target=[0.0] * 3)
+    policy, is_first = practice.learner.policy, torch.ones(2, dtype=torch.bool)
+    legal = torch.tensor([[True, True, True], [False, True, True]])
+    log_probs, value = policy.assess(torch.zeros(2, 2), (), is_first, legal)
+    torch.testing.assert_close(value, torch.tensor([8.0, 0.0]), atol=1e-4, rtol=0)
+    returns = torch.tensor([[8.0, -3.0, 0.0], [-torch.inf, -3.0, 0.0]])
+    torch.testing.assert_close(log_probs, (returns / 0.1).log_softmax(-1), atol=1e-2, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("num_envs", "extra", "sentence"),
+    [
+        (
+            2,
+            {"segment_length": 4, "burn_in": 2},
+            r"agent\.burn_in is 2, but nothing reads it unless the backbone has a ",
+        ),
+        (
+            1,
+            {"epsilon_alpha": 7.0},
+            r"agent\.epsilon_alpha is 7\.0, .* unless there are several environments \(env\.num",
+        ),
+    ],
+)
+def test_settings_that_nothing_reads(practise: Practise, num_envs: int, extra: dict[str, Any], sentence: str) -> None:
+    env = {"id": "CartPole-v1", "num_envs": num_envs}
+    with pytest.raises(SettingError, match=sentence):
+        practise(env, DQN | extra, LINEAR)
+    practise(env, DQN | {"segment_length": 4, "burn_in": 0}, LINEAR)  # what it is anyway, without a memory
+    practise({"id": "CartPole-v1", "num_envs": 2}, DQN | extra, {"kind": "lstm", "hidden_size": 8})

@@ -84,3 +84,32 @@ def test_what_is_reported_does_not_depend_on_the_parts(practise: Practise) -> No
         learner = practise(ENDING, settings | {"accumulate": num_parts}, MLP, 10_000).learner
         reported.append({name: float(x) for name, x in learner.update(copied(segment)).items()})
     assert reported[0] == pytest.approx(reported[1], rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("extra", [{}, {"double": True}, {"segment_length": 6, "burn_in": 2}])
+@pytest.mark.parametrize("num_parts", [1, 3])
+def test_dqn_computes_goals_of_no_more_samples_at_once_than_gradients(
+    practise: Practise, num_parts: int, extra: dict[str, Any]
+) -> None:
+    """Of 7 samples in 3 parts, 3 at most; in one part all that are drawn together, here of 4 updates or of one."""
+    settings = DQN | {"gradient_steps": 4, "accumulate": num_parts} | extra
+    practice = practise(ENDING, settings, LSTM if "burn_in" in extra else MLP, 10_000)
+    learner, seen = practice.learner, []
+    for network in (learner.network, learner.target):
+        network.backbone.register_forward_hook(lambda module, inputs, output: seen.append(output[0].shape[1]))
+    segments = segments_of(practice, 3)
+    seen.clear()  # acting asks for as many columns as there are environments
+    for segment in segments:
+        learner.update(segment)
+    assert seen
+    assert max(seen) == (3 if num_parts == 3 else 28 if not extra else 7)
+
+
+def test_dqn_in_parts_has_the_goals_of_the_whole(practise: Practise) -> None:
+    """Also where several updates are drawn together."""
+    settings = DQN | {"gradient_steps": 4}
+    practice = practise(ENDING, settings, MLP, 10_000)
+    segments = segments_of(practice, 8)
+    whole, parts = (weights_after(practise, settings | {"accumulate": n}, MLP, segments) for n in (1, 3))
+    assert not torch.allclose(whole, practice.learner.step.flat.data, atol=1e-2)
+    torch.testing.assert_close(parts, whole, atol=1e-5, rtol=1e-4)

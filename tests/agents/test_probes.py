@@ -140,7 +140,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], Any]] = {
     "qr": ("ProbePolicy", {"head": {"kind": "qr", "num_quantiles": 8}}, MLP),
     "iqn": ("ProbePolicy", {"head": {"kind": "iqn", "num_quantiles": 8}}, MLP),
     "value rescaling": ("ProbeTimeLimit", {"value_rescale": True, "loss": "mse"}, MLP),
-    "sequences without a memory": ("ProbeDiscount", {"segment_length": 4, "burn_in": 2}, MLP),
+    "sequences without a memory": ("ProbeDiscount", {"segment_length": 4}, MLP),
     "rainbow": (
         "ProbeMask",
         {

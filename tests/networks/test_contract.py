@@ -289,6 +289,7 @@ def test_a_backbone_from_a_persons_own_file(own_file, is_first):
         ("nowhere_at_all:Net", {}, VECTOR, "no module 'nowhere_at_all'"),
         ("mlp", {"activation": "tahn"}, VECTOR, "tanh"),
         ("mlp", {}, DICT, "use kind: auto"),
+        ("auto", {}, spaces.Text(5), "cannot read Text observations: they must be Box, Discrete, MultiDiscrete, Multi"),
         ("cnn", {}, VECTOR, "use kind: auto"),
         ("cnn", {"channels": (8,), "kernel_sizes": (11,), "strides": (1,)}, GRID, "too small"),
         ("cnn", {"channels": (8,)}, GRID, "equally long"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -105,3 +106,17 @@ def test_parameters_of_several_types_are_refused():
         FlatParameters(module)
     with pytest.raises(SettingError, match="none"):
         FlatParameters(nn.Tanh())
+
+
+@pytest.mark.parametrize("rnn", [nn.LSTM, nn.GRU])
+def test_cudnn_need_not_say_that_the_weights_are_not_its_one_block(rnn):
+    says = "RNN module weights are not part of single contiguous chunk of memory. This means they need to be compacted"
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        FlatParameters(network())
+        warnings.warn(says, stacklevel=1)
+        assert [str(warning.message) for warning in seen] == [says]
+        FlatParameters(nn.Sequential(rnn(3, 4)))
+        warnings.warn(says, stacklevel=1)
+        warnings.warn("something else", stacklevel=1)
+        assert [str(warning.message) for warning in seen] == [says, "something else"]

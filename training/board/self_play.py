@@ -16,6 +16,7 @@ from gymnasium.vector import VectorEnv
 from torch import Tensor
 
 from triathlon.agents.agent import Policy
+from triathlon.agents.randomness import restore_generator
 from triathlon.envs.board.player import Player
 from triathlon.envs.board.players import make_player
 from triathlon.envs.board.vector import BoardEnvs
@@ -148,7 +149,7 @@ class OpponentPool:
             added = self._add(weights, name)
             self.members[-1].points = its_points
             if draws:
-                added.generator.set_state(drawing)
+                restore_generator(added.generator, drawing)
         self._next_snapshot = state["next_snapshot"] if num_kept else 0  # a pool that is set up again needs one at once
         self._num_taken = state["num_taken"]
         if draws:
