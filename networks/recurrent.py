@@ -105,7 +105,12 @@ class Recurrent(Backbone):
         return x, tuple(torch.stack(parts, 1) for parts in zip(*rows, strict=True))
 
     def _stretches(self, features: Tensor, state: State, later: Tensor) -> tuple[Tensor, State]:
-        """A sequence with resets at `later [T - 1, B]` (on the CPU) beyond row 0, as a packed batch of stretches."""
+        """A sequence with resets at `later [T - 1, B]` (on the CPU) beyond row 0, as a packed batch of stretches.
+
+        With T = 3, B = 2 and a reset in row 1 of column 0, there are three: rows 0 to 2 of column 1, rows 1 and 2 of
+        column 0, row 0 of column 0, from the longest to the shortest. Packed they are the rows 1, 2, 0 | 3, 4 | 5 of
+        `features.flatten(0, 1)` (`source`), in batches of 3, 2 and 1; row 0 is then at 2, row 1 at 0, … (`row_of`).
+        """
         num_rows, num_columns = features.shape[:2]
         starts = torch.cat([torch.ones(1, num_columns, dtype=torch.bool), later]).T  # [B, T]
         column, start = starts.nonzero(as_tuple=True)  # stretches in order of column, then of start
