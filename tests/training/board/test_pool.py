@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from triathlon.envs.make import make_envs
 from triathlon.training import checkpoint
@@ -52,6 +53,8 @@ def test_the_pool_keeps_the_latest_selves_and_meets_those_it_loses_to() -> None:
         assert isinstance(mine.player, AgentPlayer)
         assert isinstance(theirs.player, AgentPlayer)
         np.testing.assert_array_equal(mine.player.assess(states)[0], theirs.player.assess(states)[0])
+    of_a_gpu = pool.state_dict() | {"generators": [torch.zeros(16, dtype=torch.uint8)] * 2}
+    OpponentPool(config, [envs], policy, seed=1).load_state_dict(of_a_gpu)  # draws by its own seed
 
 
 @pytest.mark.parametrize("agent", [PPO, DQN], ids=["ppo", "dqn"])
