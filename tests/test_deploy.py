@@ -9,7 +9,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.free_ports import free_ports
 from triathlon.scripts.main import COMMANDS, main
 from triathlon.training import checkpoint, config
 
@@ -191,14 +191,6 @@ def test_terminated_and_started_again_it_finishes(here: Path) -> None:
 # --- a job of a Ray cluster -------------------------------------------------------------------------------------------
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [found.getsockname()[1] for found in sockets]
-    for found in sockets:
-        found.close()
-    return ports
-
-
 def wait_for(condition: Callable[[], bool], seconds: float = 400) -> None:
     end = time.monotonic() + seconds
     while not condition():
@@ -238,7 +230,7 @@ def ray_head(environment: dict[str, str]) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.skipif(shutil.which("ray") is None, reason="the command of Ray is not on the PATH")
 @pytest.mark.parametrize("how", ["kill", "stop"])
 def test_a_ray_job_ended_halfway_and_submitted_again(here: Path, how: str) -> None:

@@ -6,7 +6,6 @@ This file is also what the processes run: `python test_ranks.py FILE` learns as 
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -154,9 +153,9 @@ def main(path: str) -> None:
 def processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What two processes found."""
     folder = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    from tests.free_ports import free_ports  # the processes that are started find no tests
+
+    (port,) = free_ports(1)
     started = []
     for rank in range(2):
         variables = {"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)}

@@ -42,7 +42,7 @@ def torchrun(config: str, root: Path, *arguments: str) -> subprocess.CompletedPr
     return subprocess.CompletedProcess(command, started.returncode, output, errors)
 
 
-@pytest.mark.parametrize("agent", ["ppo", pytest.param("dqn", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("agent", ["ppo", "dqn"])
 def test_a_run_of_two_processes_goes_to_its_end_and_goes_on(tmp_path: Path, agent: str) -> None:
     less = ["--evaluation.final-episodes", "2", "--evaluation.video", "false"]
     settings = {

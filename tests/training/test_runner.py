@@ -197,7 +197,7 @@ def test_signals_end_a_run_with_a_checkpoint(tmp_path: Path, learned, number: si
             time.sleep(0.01)
         os.kill(os.getpid(), number)
 
-    thread = threading.Thread(target=strike)
+    thread = threading.Thread(target=strike, daemon=True)
     thread.start()
     result = train(endless, tmp_path)
     thread.join()

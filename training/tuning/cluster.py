@@ -23,6 +23,7 @@ ENVIRONMENT = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",  # trials that cannot start were refused before
 }
+OWNER = "study"  # a file in the folder of a cluster's sockets and logs: whose they are
 STORE = 200 * 2**20  # bytes of shared memory; only checkpoints' names and a few numbers travel
 
 
@@ -88,16 +89,21 @@ def _own(study: Path, bundles: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     # Ray's sockets and logs; not in the study, whose path may be longer than a socket's may be. The link is how the
     # next command finds them if this process is killed and cannot remove them.
     folder = Path(tempfile.mkdtemp(prefix="tune-"))
+    (folder / OWNER).write_text(str(study.resolve()), encoding="utf-8")
     (study / ".ray").symlink_to(folder)
     num_cpus = max(num_cores(), math.ceil(sum(bundle["CPU"] for bundle in bundles)))
     return {"num_cpus": num_cpus, "object_store_memory": STORE, "_temp_dir": str(folder)}
 
 
 def _clear(study: Path) -> None:
+    """Remove what an earlier cluster of this study left; a study that was copied may point to anything."""
     link = study / ".ray"
-    if link.is_symlink():
+    if not link.is_symlink():
+        return
+    owner = link.resolve() / OWNER
+    if owner.is_file() and owner.read_text(encoding="utf-8") == str(study.resolve()):
         shutil.rmtree(link.resolve(), ignore_errors=True)
-        link.unlink()
+    link.unlink()
 
 
 __all__ = ["cluster", "refuse_too_small"]

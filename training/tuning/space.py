@@ -23,10 +23,20 @@ FIXED = {
     "seed": "scores of different seeds differ by luck; give --seed another value to look again",
     "name": "trials are numbered",
     "root": "trials lie in the folder of the study",
+    "engine": "only engine native says how good it is while it trains",
+    "env.id": "scores of different environments say nothing about each other",
+    "env.max_episode_steps": "longer episodes may pay more",
     "device": "it changes how fast a trial is, not how good",
+    "num_threads": "it changes how fast a trial is, not how good",
     **dict.fromkeys(
         ("workers.kind", "workers.num", "workers.cpus_per_worker"), "each trial gets as much of the cluster"
     ),
+}
+# The same for all settings below these.
+FIXED_GROUPS = {
+    "evaluation": "trials are judged alike",
+    "logging": "it has nothing to do with how good a trial is",
+    "checkpoint": "it has nothing to do with how good a trial is",
 }
 RESAMPLE = 0.25  # how often a step of population-based training draws a value anew
 
@@ -63,8 +73,8 @@ class Space:
                 )
             if name in params:
                 raise RunError(f"--param {name} is given twice")
-            if name in FIXED:
-                raise RunError(f"--param {name}: this setting cannot be tuned: {FIXED[name]}")
+            if why := FIXED.get(name) or FIXED_GROUPS.get(name.partition(".")[0]):
+                raise RunError(f"--param {name}: this setting cannot be tuned: {why}")
             params[name] = parse(rest, name)
         space = cls(base, tuple(changes), params)
         space._check(known)

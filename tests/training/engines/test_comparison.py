@@ -124,7 +124,14 @@ def test_evaluations_that_only_training_alone_has_are_left_out(tmp_path: Path, m
 
 def test_a_trainer_that_was_too_young_to_hear_of_a_stop_is_stopped_all_the_same() -> None:
     """SIGTERM ends Python where it still imports."""
-    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    before = signal.getsignal(signal.SIGTERM)
+
+    def strike() -> None:
+        while signal.getsignal(signal.SIGTERM) == before:  # nobody would survive it yet
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=strike, daemon=True).start()
     assert _wait_for(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])) == INTERRUPTED
     assert _wait_for(subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])) == 3
 

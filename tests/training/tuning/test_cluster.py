@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from triathlon.training.errors import RunError
 
 pytest.importorskip("ray")
 
-from triathlon.training.tuning.cluster import refuse_too_small
+from triathlon.training.tuning.cluster import _clear, _own, refuse_too_small
 
 SMALL, LARGE = {"CPU": 4.0, "memory": 1e9}, {"CPU": 8.0, "GPU": 1.0, "memory": 1e9}
 WORKER = {"CPU": 2.0}
@@ -52,3 +54,21 @@ def test_a_trial_that_could_never_start(
     with pytest.raises(RunError) as refused:
         refuse_too_small(nodes, bundles)
     assert said in str(refused.value)
+
+
+def test_only_what_is_a_studys_own_is_cleared_away(tmp_path: Path) -> None:
+    """A study that was copied, or came from somebody else, may point to anything."""
+    mine, theirs, foreign = (tmp_path / name for name in ("mine", "theirs", "foreign"))
+    for folder in (mine, theirs, foreign):
+        folder.mkdir()
+    (foreign / "thesis.tex").write_text("all of it")
+    (mine / ".ray").symlink_to(foreign)
+    _clear(mine)
+    assert (foreign / "thesis.tex").is_file() and not (mine / ".ray").is_symlink()
+    _own(theirs, [{"CPU": 1.0}])
+    sockets = (theirs / ".ray").resolve()
+    (mine / ".ray").symlink_to(sockets)  # as `cp -a` of a study that runs has it
+    _clear(mine)
+    assert sockets.is_dir()
+    _clear(theirs)
+    assert not sockets.exists() and not (theirs / ".ray").is_symlink()

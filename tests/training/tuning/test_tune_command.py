@@ -113,7 +113,7 @@ def wait_for(condition: object, process: subprocess.Popen[str]) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_killed_and_gone_on_with(here: Path) -> None:
     """Nothing that was finished is run again, and what was under way goes on from its checkpoint."""
     pytest.importorskip("ray.tune")
@@ -138,7 +138,7 @@ def test_killed_and_gone_on_with(here: Path) -> None:
     assert (folder / "trials" / "000" / "reports.jsonl").read_bytes() == finished
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.parametrize("scheduler", ["asha", "pbt"])
 def test_a_whole_study(here: Path, scheduler: str) -> None:
     pytest.importorskip("ray.tune")
@@ -160,7 +160,7 @@ def test_a_whole_study(here: Path, scheduler: str) -> None:
     assert main(["evaluate", str(folder / "trials" / rows[0]["trial"]), "--episodes", "2"]) == 0
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_trial_whose_process_dies_goes_on(here: Path) -> None:
     pytest.importorskip("ray.tune")
     psutil = pytest.importorskip("psutil")
@@ -177,7 +177,7 @@ def test_a_trial_whose_process_dies_goes_on(here: Path) -> None:
     assert after[: len(before) - 1] == before[:-1] and after[-1].num_steps >= 6000
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_stopped_by_ctrl_c(here: Path) -> None:
     """The table of what was found so far, and the way to go on."""
     pytest.importorskip("ray.tune")

@@ -86,7 +86,7 @@ def test_a_stop_is_heard_while_workers_are_waited_for(
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    watcher = threading.Thread(target=stop_it)
+    watcher = threading.Thread(target=stop_it, daemon=True)
     watcher.start()
     result = train(settings, tmp_path / "run")
     watcher.join()

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import random
-import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from tests.free_ports import free_ports
 from triathlon.training.errors import RunError
 from triathlon.training.runner import train
 from triathlon.training.schema import to_mapping
@@ -30,18 +28,11 @@ LOCAL, RAY = {"kind": "local", "num": 2}, {"kind": "ray", "num": 2}
 def node_settings() -> dict[str, Any]:
     """A small store, no dashboard, and ports for the agents, for whose choice of one Ray waits 15 s and no longer.
 
-    They lie between those that Ray gives to workers and those that the system gives to whoever connects: one of the
-    latter may be taken before its agent listens, and a node whose agent cannot goes.
+    A node whose agent cannot listen goes.
     """
     names = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
-    free: list[int] = []
-    with ExitStack() as taken:
-        while len(free) < len(names):
-            port = random.randrange(20_000, 32_000)
-            with suppress(OSError):
-                taken.enter_context(socket.create_server(("", port)))
-                free.append(port)
-    return {"include_dashboard": False, "object_store_memory": 100 * 2**20} | dict(zip(names, free, strict=True))
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    return {"include_dashboard": False, "object_store_memory": 100 * 2**20} | ports
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +94,7 @@ def test_a_run_survives_killed_stopped_and_raising_actors_and_a_lost_node(
             time.sleep(0.1)
         cluster.remove_node(goes, allow_graceful=False)
 
-    remover = threading.Thread(target=remove)
+    remover = threading.Thread(target=remove, daemon=True)
     remover.start()
     result = train(experiment(agent, "wide", workers, env=env, total_steps=40_000), folder)
     remover.join()
