@@ -65,6 +65,14 @@ def evaluation_scores(played: Evaluation, env_id: str) -> dict[str, float]:
     return scores("eval/mean_reward", "eval/human_normalized", played.returns, env_id) | length
 
 
+def judged_by(experiment: Experiment) -> dict[str, Any]:
+    """What a score says something about: scores by others cannot be compared with it."""
+    env = to_mapping(experiment.judging_env)
+    for name in ("num_envs", "num_groups", "vectorization"):
+        env.pop(name)
+    return {"env": env, "exactly": experiment.self_play is not None and experiment.self_play.exploitability}
+
+
 def check_film(experiment: Experiment, policy: Policy, space: Space[Any]) -> None:
     """Raises RunError before a run if its film was to show what a policy that sees no pictures looks at."""
     if experiment.evaluation.saliency:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ from triathlon.training.config import Experiment, dump
 from triathlon.training.env_group import Episode
 from triathlon.training.errors import RunError
 from triathlon.training.evaluate import CHOOSING_SEED, evaluate
-from triathlon.training.judging import Result, check_film, evaluation_scores, judge, rollout_scores
+from triathlon.training.finite import refuse_weights_not_finite
+from triathlon.training.judging import Result, check_film, evaluation_scores, judge, judged_by, rollout_scores
 from triathlon.training.learners.follow import part_of
 from triathlon.training.logger import Logger
 from triathlon.training.machine import allow_tf32, pick_device, set_threads, start_with_one_thread
@@ -72,6 +73,8 @@ class Run:
         start_with_one_thread()
         self.learner = make_learner(experiment.agent, experiment.backbone, self.task)
         check_film(experiment, self.learner.policy, self.task.observation_space)
+        if experiment.judging_env != experiment.env:
+            make_envs(experiment.judging_env, 1).close()  # a judge that is not there is missed now, not in hours
         set_threads(experiment.num_threads, self.learner.policy, self.task)
         announce_replay(self.learner, self.task)
         self.sides = make_sides(experiment, self.envs, self.learner.policy, say=self._say)
@@ -118,7 +121,7 @@ class Run:
         stopwatch.restart()
         self._timed = stopwatch.seconds.copy()
         progress = Progress(experiment.total_steps, self.num_steps)
-        with stoppable(patient=self.ranks.size > 1) as self._wish, progress:
+        with stoppable(patient=self.ranks.size > 1) as self._wish, progress, self._saved_if_an_env_breaks(first_step):
             self._progress = progress
             is_compiling = learner.step.compiles
             if is_compiling:
@@ -131,10 +134,6 @@ class Run:
                     break
                 except WorkersLost as lost:
                     raise WorkersLost(f"{lost}; what was learned is in {self.save()}") from lost
-                except EnvError as error:
-                    if self.num_steps == first_step:
-                        raise
-                    raise EnvError(f"{error}; what was learned is in {self.save(restart=True)}") from error
                 metrics = learner.update(segment)
                 if is_compiling and learner.step.compile_seconds is not None:
                     is_compiling = False
@@ -163,6 +162,16 @@ class Run:
             self._progress = None
         bottleneck = Bottleneck(self.situation(), stopwatch.seconds.copy(), self.num_steps - first_step)
         return Result(self.num_steps, self.seconds, path, self._wish.to_stop, bottleneck)
+
+    @contextmanager
+    def _saved_if_an_env_breaks(self, first_step: int) -> Iterator[None]:
+        """Inside, an error of an environment, an opponent or a judge costs the run, but not what was learned."""
+        try:
+            yield
+        except EnvError as error:
+            if self.num_steps == first_step:
+                raise
+            raise EnvError(f"{error}; what was learned is in {self.save(ends=True)}") from error
 
     def _is_over(self) -> bool:
         """Is the goal reached, or has somebody asked for a stop, of this process or of one that learns with it?"""
@@ -239,18 +248,16 @@ class Run:
 
     # --- checkpoints --------------------------------------------------------------------------------------------------
 
-    def save(self, restart: bool = False) -> Path:
-        """Write the checkpoint that the run goes on from, perhaps with environments anew; returns its file."""
-        return self._save("last", with_experience=self.experiment.checkpoint.replay, restart=restart)
+    def save(self, ends: bool = False) -> Path:
+        """Write the checkpoint that the run goes on from; returns its file.
 
-    def _save(self, name: str, with_experience: bool, restart: bool = False) -> Path:
+        Where the run `ends` because an environment broke, the environments are not asked for anything any more.
+        """
+        return self._save("last", with_experience=self.experiment.checkpoint.replay, ends=ends)
+
+    def _save(self, name: str, with_experience: bool, ends: bool = False) -> Path:
         path = self.folder / "checkpoints" / f"{name}.safetensors"
-        if not self.learner.policy.weights().isfinite().all():  # such weights replace no checkpoint
-            raise RunError(
-                f"the weights are no finite numbers any more after {self.num_steps:,} steps: a reward or an "
-                "observation is huge, or a step was too large; try a smaller agent.learning_rate, "
-                "agent.normalize_reward or agent.normalize_obs. Checkpoints are from before"
-            )
+        refuse_weights_not_finite(self.learner.policy, self.num_steps)
         state: dict[str, Any] = {
             "learner": self.learner.state_dict(with_experience),
             "num_steps": self.num_steps,
@@ -261,17 +268,19 @@ class Run:
         }
         if name == "last":
             sides = self.sides.state_dict()  # before a restart, in which opponents may move first
-            collector = None if restart else self.collector.state_dict()
+            collector = None if ends else self.collector.state_dict()
             if collector is None:
                 # The environments cannot tell their state: both this run and a resumed one begin anew.
                 seed = self._next_env_seed()
-                self.collector.restart(seed)
+                if not ends:
+                    self.collector.restart(seed)
                 collector = {"restart": seed}
             state |= {
                 "collector": collector,
                 "env_settings": to_mapping(self.experiment.env),
                 "sides": sides,
                 "evaluated_at": self._evaluated_at,
+                "judged_by": judged_by(self.experiment),
                 "seconds": time.perf_counter() - self._started,
                 "env_seeds": self._env_seeds.bit_generator.state,
                 "recent": [[e.episode_return, e.length] for e in self.recent],
@@ -289,7 +298,10 @@ class Run:
         self._started -= self.seconds
         self._env_seeds.bit_generator.state = state["env_seeds"]
         self._evaluated_at = state.get("evaluated_at", -1)
-        if (later := better_best(path.with_name("best.safetensors"), self.num_steps, self.best_score)) is not None:
+        if state.get("judged_by", judged_by(self.experiment)) != judged_by(self.experiment):
+            self.best_score = -np.inf
+            self._say("Scores are of other games than before: the best checkpoint is chosen anew.")
+        elif (later := better_best(path.with_name("best.safetensors"), self.num_steps, self.best_score)) is not None:
             step, self.best_score = later
             self._say(f"The best checkpoint stays that of step {step:,} ({self.best_score:.1f}), from before the stop.")
         self.recent.extend(Episode(r, int(n)) for r, n in state["recent"])
