@@ -188,6 +188,57 @@ def test_terminated_and_started_again_it_finishes(here: Path) -> None:
     assert num_steps(folder) == pytest.approx(stopped_at + 300, abs=32)
 
 
+# --- a job of SLURM ---------------------------------------------------------------------------------------------------
+
+SRUN = """#!/bin/bash
+echo "srun $*" >> log
+while [[ $1 == --* ]]; do shift; done
+[[ $1 == ray ]] || exec "$@"
+trap 'sleep 0.5; echo saved >> log; exit 130' TERM
+echo $$ > pid
+while [[ ! -e end ]]; do sleep 0.05; done
+exit 3
+"""
+PKILL = """#!/bin/bash
+kill -TERM "$(cat pid)"
+"""
+SCONTROL = """#!/bin/bash
+if [[ $1 == show ]]; then printf 'node1\\nnode2\\n'; else echo "scontrol $*" >> log; fi
+"""
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_slurm_job_that_is_told_to_end_saves_and_queues_itself_again(tmp_path: Path, is_told: bool) -> None:
+    """With commands that stand in for SLURM's: the script's own order is what is looked at."""
+    for name, text in (("srun", SRUN), ("pkill", PKILL), ("scontrol", SCONTROL)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    given = {"SLURM_JOB_NODELIST": "node[1-2]", "SLURM_NNODES": "2", "SLURM_CPUS_PER_TASK": "4", "SLURM_JOB_ID": "7"}
+    environment = os.environ | given | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command = ["bash", str(DEPLOY / "slurm.sbatch"), "cartpole_ppo", "mine", "/shared/runs", "--seed", "3"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment) as job:
+        wait_for(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text().strip() != "")
+        if is_told:
+            job.send_signal(signal.SIGTERM)
+        else:
+            (tmp_path / "end").touch()
+        code = job.wait(timeout=60)
+    started, *then = (tmp_path / "log").read_text().splitlines()
+    assert "--num-cpus 4 -- triathlon train cartpole_ppo --name mine --root /shared/runs --resume auto" in started
+    assert "--workers.num 7" in started and started.endswith("--workers.address node1:6379 --seed 3")
+    if not is_told:
+        assert code == 3 and then == []
+        return
+    assert code == 0
+    told, *then = then
+    pattern = told.partition("pkill -TERM -f ")[2]
+    assert "--nodelist=node1" in told and re.search(
+        pattern, "/venv/bin/triathlon train cartpole_ppo --name mine --root"
+    )
+    assert not re.search(pattern, "/venv/bin/triathlon train cartpole_ppo --name mine2 --root")
+    assert then == ["saved", "scontrol requeue 7"]
+
+
 # --- a job of a Ray cluster -------------------------------------------------------------------------------------------
 
 

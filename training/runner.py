@@ -111,7 +111,7 @@ class Run:
         """Collect and learn until the step budget is spent or somebody asks for a stop; both end with a checkpoint."""
         experiment, learner = self.experiment, self.learner
         due = Periods(experiment, self.num_steps)
-        self._started, first_step = time.perf_counter() - self.seconds, self.num_steps
+        first_step = self.num_steps
         if experiment.evaluation.is_reached(self.best_score) and first_step:
             self._say(
                 f"An earlier evaluation reached the goal ({self.best_score:.1f}), so there is nothing to train: "
@@ -119,6 +119,7 @@ class Run:
             )
         stopwatch = self.collector.stopwatch
         stopwatch.restart()
+        self._started = time.perf_counter() - self.seconds
         self._timed = stopwatch.seconds.copy()
         progress = Progress(experiment.total_steps, self.num_steps)
         with stoppable(patient=self.ranks.size > 1) as self._wish, progress, self._saved_if_an_env_breaks(first_step):

@@ -75,7 +75,7 @@ def test_all_the_time_of_a_run_is_in_its_phases(tmp_path: Path) -> None:
     wall = time.perf_counter() - started
     found = result.bottleneck
     assert sum(shares(found.seconds).values()) == pytest.approx(1.0)
-    assert result.seconds - 0.01 < found.total < wall
+    assert result.seconds < found.total < wall
     assert found.num_steps == result.num_steps
     took = {phase for phase, seconds in found.seconds.items() if seconds > 0.0}
     assert took == set(PHASES) - {"transfer"}
