@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import re
 import shlex
 from collections.abc import Iterator
@@ -25,8 +26,14 @@ REPOSITORY = Path(__file__).parent.parent
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 # Options of the commands themselves; all else that follows a configuration changes it.
 OF_TRAIN = {"--resume", "--seeds"}
+# Commands whose options are all of their own.
+OF_RUNS = ("evaluate", "watch", "plot", "arena", "play", "record", "export-sb3")
 # What a block leaves out of an experiment.
 REST = {"env": {"id": "CartPole-v1"}, "agent": {"kind": "ppo"}, "total_steps": 1000}
+
+
+class Parsed(Exception):
+    """Options were understood."""
 
 
 def blocks(page: Path, *languages: str) -> list[str]:
@@ -57,6 +64,16 @@ def test_a_command_is_one_that_a_reader_can_give(page: str, words: list[str], mo
     monkeypatch.chdir(REPOSITORY)
     name, *rest = words
     assert name in main.COMMANDS
+    if name in OF_RUNS and rest:
+        parse_args = argparse.ArgumentParser.parse_args
+
+        def parse_only(parser: argparse.ArgumentParser, arguments: list[str]) -> None:
+            parse_args(parser, arguments)  # exits where an option is not one
+            raise Parsed
+
+        monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_only)
+        with pytest.raises(Parsed):
+            importlib.import_module(f"triathlon.scripts.{name.replace('-', '_')}").main(rest)
     if not rest or rest[0].startswith("-") or rest[0] in ("latest", "experiment.yaml"):
         return
     if name in ("train", "doctor"):
