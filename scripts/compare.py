@@ -16,7 +16,8 @@ from triathlon.scripts.main import INTERRUPTED, guarded
 from triathlon.training import config
 from triathlon.training.config import Experiment
 from triathlon.training.engines.comparison import add_cpu_seconds, draw, is_finished, read_runs, table, write_json
-from triathlon.training.engines.settings import NAMES, check
+from triathlon.training.engines.refusals import check_made
+from triathlon.training.engines.settings import NAMES
 from triathlon.training.errors import RunError
 from triathlon.training.figures import require_drawing
 from triathlon.training.folder_lock import locked
@@ -89,7 +90,7 @@ def plan(options: argparse.Namespace, settings: Sequence[str]) -> tuple[Experime
     }
     for engine, experiments in planned.items():
         if engine != "native":
-            check(experiments[0])
+            check_made(experiments[0])
         for experiment in experiments:
             _check_earlier(experiment)
     return base, planned

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise RunError(f"{options.model} should end in .zip, where Stable-Baselines3 looks for it")
     if importlib.util.find_spec("stable_baselines3") is None:
         raise RunError("Stable-Baselines3, which writes the zip, is not installed: pip install 'triathlon[sb3]'")
-    from triathlon.training.engines.sb3_model import export, parity
+    from triathlon.training.engines.sb3_model import export, left_out, parity
 
     folder = open_run(options.run)
     experiment, path = replace(folder.experiment(), device="cpu"), folder.checkpoint(options.checkpoint)
@@ -54,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"Compared with Stable-Baselines3: {result}")
         if not result.holds:
             raise RunError(f"{options.model} was not kept: Stable-Baselines3's network does not do what ours does")
+    if names := left_out(experiment.agent):
+        print(f"Not in it, so that Stable-Baselines3 trains on without: {', '.join(names)}")
     print(f"Written: {options.model} ({path.stem} checkpoint of {folder.path})")
     return 0
 

@@ -1,4 +1,4 @@
-"""What has to be finite: the weights that a checkpoint is written of, and what an engine learns from. B environments."""
+"""What has to be finite: the weights of a checkpoint, and what an engine learns from. B environments."""
 
 from __future__ import annotations
 

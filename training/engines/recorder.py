@@ -16,6 +16,7 @@ from gymnasium.vector import VectorEnv
 
 from triathlon.agents.agent import Learner
 from triathlon.agents.registry import Task, make_learner
+from triathlon.envs.errors import EnvError
 from triathlon.envs.make import make_envs
 from triathlon.training import checkpoint
 from triathlon.training.bottleneck import Bottleneck, situation
@@ -23,6 +24,7 @@ from triathlon.training.config import Experiment, dump
 from triathlon.training.env_group import Episode
 from triathlon.training.errors import RunError
 from triathlon.training.evaluate import CHOOSING_SEED, evaluate
+from triathlon.training.finite import refuse_weights_not_finite
 from triathlon.training.judging import Result, check_film, evaluation_scores, judge, rollout_scores
 from triathlon.training.logger import Logger
 from triathlon.training.machine import allow_tf32, pick_device, set_threads, start_with_one_thread
@@ -93,7 +95,7 @@ class Recorder:
         self._started = time.perf_counter() - self.seconds
         with stoppable() as self._wish, Progress(experiment.total_steps, self.num_steps) as self._progress:
             if self.num_steps < experiment.total_steps and not experiment.evaluation.is_reached(self.best_score):
-                learn()
+                self._learn(learn)
             self.seconds = time.perf_counter() - self._started
             self._take_weights()
             if experiment.evaluation.period and self._evaluated_at < self.num_steps and not self._wish.to_stop:
@@ -103,6 +105,21 @@ class Recorder:
         # The engine's time is not taken apart, so nothing is said of what binds.
         bottleneck = Bottleneck(found, Stopwatch().seconds, 0)
         return Result(self.num_steps, self.seconds, path, self._wish.to_stop, bottleneck)
+
+    def _learn(self, learn: Callable[[], None]) -> None:
+        """Let the engine learn; what fails on the way leaves behind what was learned before."""
+        first = self.num_steps
+        try:
+            learn()
+        except EnvError as error:
+            if self.num_steps == first:
+                raise
+            self._take_weights()
+            raise EnvError(f"{error}; what was learned is in {self._save('last')}") from error
+        except ValueError:  # so do PyTorch's distributions end whose parameters are no numbers any more
+            self._take_weights()
+            refuse_weights_not_finite(self.learner.policy, self.num_steps)
+            raise
 
     def advance(self, num_steps: int, episodes: Sequence[Episode]) -> bool:
         """The run has done `num_steps` in all, and these episodes ended; False once the engine should stop."""
@@ -158,6 +175,7 @@ class Recorder:
 
     def _save(self, name: str) -> Path:
         path = self.folder / "checkpoints" / f"{name}.safetensors"
+        refuse_weights_not_finite(self.learner.policy, self.num_steps)
         state: dict[str, Any] = {
             "learner": self.learner.state_dict(with_experience=False),
             "num_steps": self.num_steps,

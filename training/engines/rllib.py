@@ -13,7 +13,6 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import ray
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -24,14 +23,16 @@ from ray.tune.registry import register_env
 
 from triathlon.agents.dqn_config import DQNConfig
 from triathlon.agents.ppo_config import PPOConfig
+from triathlon.envs.errors import EnvError
 from triathlon.envs.make import make_envs
 from triathlon.networks.images import compute_pictures_in
 from triathlon.training.config import Experiment
 from triathlon.training.engines.actions import EngineActions
 from triathlon.training.engines.recorder import Recorder
-from triathlon.training.engines.rllib_envs import RLlibEnvs
+from triathlon.training.engines.refusals import refuse
+from triathlon.training.engines.rllib_envs import Hand, RLlibEnvs
 from triathlon.training.engines.rllib_modules import DQNLearner, DQNModule, PPOLearner, PPOModule, plain_copy
-from triathlon.training.engines.rounds import rounds_of_updates
+from triathlon.training.engines.rounds import minibatch_size, rounds_of_updates
 from triathlon.training.errors import RunError
 from triathlon.training.judging import Result
 from triathlon.training.ray_start import join_or_start, prepare
@@ -67,7 +68,7 @@ def train(
         )
     recorder = Recorder(experiment, folder)
     try:
-        _check(recorder)
+        refuse(experiment, recorder.task, recorder.network)
         actions = EngineActions(recorder.learner.policy, recorder.task.action_space)
         with closing(RLlibEnvs(make_envs(experiment.env), actions, recorder.env_seed)) as envs, _quiet_ray():
             algorithm = _build(recorder, envs)
@@ -92,7 +93,7 @@ def _train(recorder: Recorder, algorithm: Algorithm, envs: RLlibEnvs) -> Result:
 
     def learn() -> None:
         while envs.num_steps < recorder.experiment.total_steps:
-            results: Mapping[str, Any] = algorithm.train()
+            results: Mapping[str, Any] = _iterate(algorithm)
             numbers = results.get("learners", {}).get("default_policy", {})
             found.update({tag: float(numbers[name]) for name, tag in TAGS.items() if name in numbers})
             if not recorder.advance(envs.num_steps, envs.take_episodes()):
@@ -105,57 +106,49 @@ def _train(recorder: Recorder, algorithm: Algorithm, envs: RLlibEnvs) -> Result:
     return recorder.train(learn, take_weights, lambda: found, dict)
 
 
-def _check(recorder: Recorder) -> None:
-    """Refuse by name what RLlib cannot do or is known to fail at."""
-    experiment, agent = recorder.experiment, recorder.experiment.agent
-    atari = experiment.env.atari
-    if atari is not None and atari.terminal_on_life_loss:
-        raise RunError(
-            "env.atari.terminal_on_life_loss is true, but RLlib begins a new game where an episode ends; set it to "
-            "false for engine: rllib"
-        )
-    if isinstance(agent, PPOConfig) and isinstance(recorder.task.action_space, gym.spaces.MultiBinary):
-        raise RunError("the actions are MultiBinary, for which RLlib's PPO has no distribution; use engine: native")
-    if isinstance(agent, DQNConfig) and recorder.network.initial_state(1):
-        failing = {
-            "env.num_envs": (experiment.env.num_envs, 1),
-            "agent.prioritized": (agent.prioritized, False),
-            "agent.n_step": (agent.n_step, 1),
-        }
-        for name, (value, allowed) in failing.items():
-            if value != allowed:
-                raise RunError(
-                    f"{name} is {value}, with which RLlib's DQN fails where the network has a memory "
-                    f"(backbone.kind {experiment.backbone.kind}); set it to {allowed}, or use engine: native"
-                )
+def _iterate(algorithm: Algorithm) -> Mapping[str, Any]:
+    """One iteration of RLlib, whose sentence for an environment that fails is ours."""
+    try:
+        results: Mapping[str, Any] = algorithm.train()
+        return results
+    except RuntimeError as error:
+        if isinstance(error.__cause__, EnvError):
+            raise error.__cause__ from None
+        raise
 
 
 def _build(recorder: Recorder, envs: RLlibEnvs) -> Algorithm:
-    """The algorithm with the settings of the experiment, as `settings` lists them, and the weights of our network."""
+    """The algorithm with the settings of the experiment and the weights of our network, on these environments."""
+    register_env(ENV, Hand(envs))
+    return make_config(recorder).build_algo()
+
+
+def make_config(recorder: Recorder) -> AlgorithmConfig:
+    """RLlib's configuration of an experiment, as `settings` lists it, with a copy of `recorder.network`."""
     agent = recorder.experiment.agent
-    register_env(ENV, _Hand(envs))
+    assert isinstance(agent, PPOConfig | DQNConfig)
     network = plain_copy(recorder.network)
     compute_pictures_in(network, recorder.task.precision)
     make = _ppo if isinstance(agent, PPOConfig) else _dqn
-    rate, total = agent.learning_rate, recorder.experiment.total_steps  # type: ignore[attr-defined]
+    rate, total = agent.learning_rate, recorder.experiment.total_steps
     config = make(agent, recorder, network)  # type: ignore[arg-type]
     config.environment(ENV, normalize_actions=False, clip_actions=False)
     config.env_runners(
         num_env_runners=0,
-        num_envs_per_env_runner=envs.num_envs,
+        num_envs_per_env_runner=recorder.task.num_envs,
         gym_env_vectorize_mode="vector_entry_point",
         batch_mode="truncate_episodes",
     )
     config.learners(num_learners=0, num_gpus_per_learner=int(recorder.device.type == "cuda"))
     config.training(
-        lr=[[0, rate], [total, 0.0]] if agent.anneal_learning_rate else rate,  # type: ignore[attr-defined]
-        gamma=agent.gamma,  # type: ignore[attr-defined]
-        grad_clip=agent.max_grad_norm,  # type: ignore[attr-defined]
+        lr=[[0, rate], [total, 0.0]] if agent.anneal_learning_rate else rate,
+        gamma=agent.gamma,
+        grad_clip=agent.max_grad_norm,
         grad_clip_by="global_norm",
-        learner_config_dict={"adam_eps": agent.adam_eps},  # type: ignore[attr-defined]
+        learner_config_dict={"adam_eps": agent.adam_eps},
     )
     config.debugging(seed=recorder.engine_seed, log_level="ERROR")
-    return config.build_algo()
+    return config
 
 
 def _ppo(agent: PPOConfig, recorder: Recorder, network: Any) -> AlgorithmConfig:
@@ -163,7 +156,7 @@ def _ppo(agent: PPOConfig, recorder: Recorder, network: Any) -> AlgorithmConfig:
     config = RLlibPPOConfig()
     config.training(
         train_batch_size_per_learner=rows,
-        minibatch_size=-(-rows // max(1, rows // agent.batch_size)),  # as many equal ones as we make
+        minibatch_size=minibatch_size(rows, agent.batch_size),
         num_epochs=agent.num_epochs,
         shuffle_batch_per_epoch=True,
         lambda_=agent.gae_lambda,
@@ -185,11 +178,6 @@ def _dqn(agent: DQNConfig, recorder: Recorder, network: Any) -> AlgorithmConfig:
     experiment, num_envs = recorder.experiment, recorder.task.num_envs
     remembers = bool(network.initial_state(1))
     rows, updates = rounds_of_updates(agent.train_period, agent.gradient_steps, num_envs, "rllib")
-    if rows < agent.n_step:
-        raise RunError(
-            f"agent.n_step is {agent.n_step}, but RLlib's DQN looks ahead within the {rows} steps that each "
-            f"environment plays between updates; raise agent.train_period to {agent.n_step * num_envs}"
-        )
     replay: dict[str, Any] = {"type": "EpisodeReplayBuffer", "capacity": agent.buffer_size}
     if agent.prioritized:
         replay |= {"type": "PrioritizedEpisodeReplayBuffer"}
@@ -211,10 +199,9 @@ def _dqn(agent: DQNConfig, recorder: Recorder, network: Any) -> AlgorithmConfig:
         learner_class=DQNLearner,
     )
     config.env_runners(rollout_fragment_length=rows)
-    # RLlib sums its results up after so many steps; the log and the progress bar want no more.
-    config.reporting(
-        min_sample_timesteps_per_iteration=min(1000, experiment.logging.period), min_time_s_per_iteration=0
-    )
+    # RLlib sums its results up, and can be stopped, after so many steps: the log wants no more, nor does the budget.
+    steps = min(1000, experiment.logging.period, max(1, experiment.total_steps // 100))
+    config.reporting(min_sample_timesteps_per_iteration=steps, min_time_s_per_iteration=0)
     epsilon = (agent.initial_epsilon, agent.final_epsilon, agent.exploration_fraction * experiment.total_steps)
     more = {"epsilon": epsilon, "double_q": agent.double}
     length = (agent.segment_length or (16 if remembers else 1)) + burn_in
@@ -230,19 +217,6 @@ def _give_module(config: AlgorithmConfig, module: type, network: Any, length: in
     config.rl_module(rl_module_spec=spec, model_config=sequences)
 
 
-class _Hand:
-    """Hands RLlib's registry, which keeps copies, the environments of this process."""
-
-    _there: RLlibEnvs | None = None
-
-    def __init__(self, envs: RLlibEnvs) -> None:
-        type(self)._there = envs
-
-    def __call__(self, context: Mapping[str, Any]) -> RLlibEnvs:
-        assert self._there is not None
-        return self._there
-
-
 @contextmanager
 def _quiet_ray() -> Iterator[None]:
     """Ray, where RLlib keeps its configuration: that of `RAY_ADDRESS`, else one that goes when the block ends.
@@ -253,6 +227,7 @@ def _quiet_ray() -> Iterator[None]:
     prepare()
     for name in ("ray", "ray.rllib", "ray.rllib.algorithms.algorithm_config"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("ray.rllib.env.env_runner").setLevel(logging.CRITICAL)  # its traceback of what we say in a line
     warnings.filterwarnings("ignore", category=DeprecationWarning, module="ray")
     ours = join_or_start("engine is rllib", {"num_cpus": 1, "object_store_memory": STORE})
     try:
@@ -262,4 +237,4 @@ def _quiet_ray() -> Iterator[None]:
             ray.shutdown()
 
 
-__all__ = ["train"]
+__all__ = ["make_config", "train"]

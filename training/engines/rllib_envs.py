@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
 from triathlon.training.engines.actions import EngineActions
+from triathlon.training.engines.refusals import refuse_masks
 from triathlon.training.env_group import Episode
-from triathlon.training.errors import RunError
+from triathlon.training.finite import refuse_not_finite
 
 
 class RLlibEnvs(VectorWrapper):
@@ -18,6 +20,7 @@ class RLlibEnvs(VectorWrapper):
 
     Raises:
         RunError: (reset) they have masks of legal actions, which RLlib's agents cannot read.
+        EnvError: (reset, step) a reward or an observation is not finite.
     """
 
     def __init__(self, envs: VectorEnv[Any, Any, Any], actions: EngineActions, seed: int) -> None:
@@ -34,9 +37,9 @@ class RLlibEnvs(VectorWrapper):
         self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         obs, info = self.env.reset(seed=self._seed, options=options)
-        if "action_mask" in info:
-            raise RunError("the environment has masks of legal actions, which engine: rllib cannot read; use native")
+        refuse_masks(info, "rllib")
         self._done[:], self._returns[:], self._lengths[:] = False, 0.0, 0
+        refuse_not_finite(self.env, self._returns, obs)
         return obs, {}
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
@@ -48,7 +51,9 @@ class RLlibEnvs(VectorWrapper):
         for i in np.flatnonzero(self._done):
             self._episodes.append(Episode(float(self._returns[i]), int(self._lengths[i])))
             self._returns[i], self._lengths[i] = 0.0, 0
-        return obs, info.get("learning_reward", reward), terminated, truncated, {}
+        reward = info.get("learning_reward", reward)
+        refuse_not_finite(self.env, reward, obs)
+        return obs, reward, terminated, truncated, {}
 
     def take_episodes(self) -> list[Episode]:
         """The episodes that ended since the last call, as the environment scored them."""
@@ -56,4 +61,23 @@ class RLlibEnvs(VectorWrapper):
         return episodes
 
 
-__all__ = ["RLlibEnvs"]
+class Hand:
+    """Hands the environments of this process to RLlib's registry and to our modules, of which RLlib keeps copies."""
+
+    _there: RLlibEnvs | None = None
+
+    def __init__(self, envs: RLlibEnvs) -> None:
+        type(self)._there = envs
+
+    def __call__(self, context: Mapping[str, Any]) -> RLlibEnvs:
+        assert self._there is not None
+        return self._there
+
+    @classmethod
+    def num_steps(cls) -> int:
+        """What was played in them, to the step: what RLlib tells of this is as old as its last summary."""
+        assert cls._there is not None
+        return cls._there.num_steps
+
+
+__all__ = ["Hand", "RLlibEnvs"]

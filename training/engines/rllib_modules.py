@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from triathlon.agents.actor_critic import ActorCritic
 from triathlon.agents.q_network import QNetwork
 from triathlon.networks.backbone import Obs, State, map_obs
+from triathlon.training.engines.rllib_envs import Hand
 
 Batch = dict[str, Any]
 
@@ -160,18 +161,18 @@ class DQNModule(NetworkModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
         output[Columns.ACTIONS] = output.pop(QF_PREDS).argmax(-1)
         return output
 
-    def _forward_exploration(self, batch: Batch, t: int = 0, **kwargs: Any) -> Batch:
+    def _forward_exploration(self, batch: Batch, **kwargs: Any) -> Batch:
         output = self.compute_q_values(batch)
         values = output.pop(QF_PREDS)
         other = torch.randint(values.shape[-1], values.shape[:-1], device=values.device)
-        explore = torch.rand(values.shape[:-1], device=values.device) < self._epsilon(t)
+        explore = torch.rand(values.shape[:-1], device=values.device) < self._epsilon(Hand.num_steps())
         output[Columns.ACTIONS] = torch.where(explore, other, values.argmax(-1))
         return output
 
-    def _epsilon(self, t: int) -> float:
-        """The share of random actions after `t` environment steps."""
-        first, last, num_steps = self.model_config["epsilon"]
-        return float(first + (min(1.0, t / num_steps) if num_steps else 1.0) * (last - first))
+    def _epsilon(self, num_steps: int) -> float:
+        """The share of random actions after so many environment steps."""
+        first, last, until = self.model_config["epsilon"]
+        return float(first + (min(1.0, num_steps / until) if until else 1.0) * (last - first))
 
     def _forward_train(self, batch: Batch, **kwargs: Any) -> Batch:
         ahead = self._rows(batch, Columns.NEXT_OBS, Columns.NEXT_STATE_IN)

@@ -1,4 +1,4 @@
-"""Rounds of updates of engines that count steps of all environments together. B environments."""
+"""How engines that count steps of all environments together divide what was played. B environments."""
 
 from __future__ import annotations
 
@@ -22,4 +22,9 @@ def rounds_of_updates(train_period: int, gradient_steps: int, num_envs: int, eng
     return rows, updates
 
 
-__all__ = ["rounds_of_updates"]
+def minibatch_size(num_rows: int, batch_size: int) -> int:
+    """The size of as many equal minibatches as we make of a rollout of so many rows, of all environments together."""
+    return -(-num_rows // max(1, num_rows // batch_size))
+
+
+__all__ = ["minibatch_size", "rounds_of_updates"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -23,8 +24,10 @@ from triathlon.networks.images import compute_pictures_in
 from triathlon.training.config import Experiment
 from triathlon.training.engines.actions import EngineActions
 from triathlon.training.engines.recorder import Recorder
-from triathlon.training.engines.rounds import rounds_of_updates
-from triathlon.training.engines.sb3_envs import SB3Envs, make_resettable
+from triathlon.training.engines.refusals import refuse
+from triathlon.training.engines.resettable import make_resettable
+from triathlon.training.engines.rounds import minibatch_size, rounds_of_updates
+from triathlon.training.engines.sb3_envs import SB3Envs
 from triathlon.training.engines.sb3_network import BackboneExtractor, give_weights, take_weights
 from triathlon.training.errors import RunError
 from triathlon.training.judging import Result
@@ -43,11 +46,7 @@ def train(
     """
     recorder = Recorder(experiment, folder, resume)
     try:
-        if recorder.network.initial_state(1):
-            raise RunError(
-                f"backbone.kind is {experiment.backbone.kind}, which has a memory, and Stable-Baselines3's PPO and DQN "
-                "carry none from step to step; use a backbone without, or engine: native or rllib"
-            )
+        refuse(experiment, recorder.task, recorder.network)
         actions = EngineActions(recorder.learner.policy, recorder.task.action_space)
         envs = SB3Envs(make_resettable(experiment.env), actions, recorder.env_seed)
         try:
@@ -110,11 +109,7 @@ def _train(recorder: Recorder, model: BaseAlgorithm, envs: SB3Envs) -> Result:
 
 
 def make_model(recorder: Recorder, envs: SB3Envs) -> BaseAlgorithm:
-    """The SB3 model of an experiment, with the weights of `recorder.network`; the settings are those in `settings`.
-
-    Raises:
-        RunError: a setting cannot be kept with these environments.
-    """
+    """The SB3 model of an experiment, with the weights of `recorder.network`; the settings are those in `settings`."""
     experiment, agent = recorder.experiment, recorder.experiment.agent
     assert isinstance(agent, PPOConfig | DQNConfig)
     rate = agent.learning_rate
@@ -146,10 +141,6 @@ def make_model(recorder: Recorder, envs: SB3Envs) -> BaseAlgorithm:
 
 def _ppo(agent: PPOConfig, settings: dict[str, Any], num_envs: int, network: nn.Module) -> BaseAlgorithm:
     rows, clip = agent.num_steps * num_envs, agent.clip_coef
-    # As many equal minibatches as we make of the rollout.
-    batch_size = -(-rows // max(1, rows // agent.batch_size))
-    if batch_size < 2:
-        raise RunError("agent.batch_size is 1, of which engine: sb3 cannot normalise the advantages; use 2 or more")
     settings["policy_kwargs"] |= {
         "share_features_extractor": network.critic is None,
         "ortho_init": False,
@@ -157,11 +148,10 @@ def _ppo(agent: PPOConfig, settings: dict[str, Any], num_envs: int, network: nn.
     }
     return PPO(
         n_steps=agent.num_steps,
-        batch_size=batch_size,
+        batch_size=minibatch_size(rows, agent.batch_size),
         n_epochs=agent.num_epochs,
         gae_lambda=agent.gae_lambda,
         clip_range=(lambda remaining: clip * remaining) if agent.anneal_clip else clip,
-        clip_range_vf=agent.clip_value_coef,
         normalize_advantage=agent.normalize_advantage,
         ent_coef=agent.ent_coef,
         vf_coef=agent.vf_coef,
@@ -171,8 +161,6 @@ def _ppo(agent: PPOConfig, settings: dict[str, Any], num_envs: int, network: nn.
 
 
 def _dqn(agent: DQNConfig, settings: dict[str, Any], num_envs: int, network: nn.Module) -> BaseAlgorithm:
-    if isinstance(settings["env"].observation_space, gym.spaces.Dict) and agent.n_step > 1:
-        raise RunError(f"agent.n_step is {agent.n_step}, which engine: sb3 does not have for Dict observations; use 1")
     train_freq, gradient_steps = rounds_of_updates(agent.train_period, agent.gradient_steps, num_envs, "sb3")
     settings["policy_kwargs"]["net_arch"] = [agent.head.hidden_size] if agent.head.hidden_size else []
     return DQN(
@@ -231,6 +219,10 @@ def _restore(model: BaseAlgorithm, recorder: Recorder) -> None:
         replay.pos, replay.full = saved["pos"], saved["full"]
         for name, rows in saved["rows"].items():
             _fill(getattr(replay, name), rows)
+        if replay.full or replay.pos:
+            # The environments begin new episodes: returns of several steps must not go on into the row after this one.
+            last = (replay.pos - 1) % replay.buffer_size
+            replay.timeouts[last] = np.maximum(replay.timeouts[last], 1.0 - replay.dones[last])
     elif isinstance(model, DQN):  # a replay that was not saved is filled anew before anything is learned from it
         model.learning_starts += model.num_timesteps
 

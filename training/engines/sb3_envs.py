@@ -8,53 +8,21 @@ B environments.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
+from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
-from triathlon.envs.atari import AtariEnvs
-from triathlon.envs.make import EnvConfig, make_envs
-from triathlon.envs.vector import NumpyVectorEnv
 from triathlon.training.engines.actions import EngineActions
+from triathlon.training.engines.refusals import refuse_masks
 from triathlon.training.env_group import Episode
-from triathlon.training.errors import RunError
+from triathlon.training.finite import refuse_not_finite
 
 # What SB3 keeps numbers of other kinds as: it learns from float32, and its spaces know no bools.
 STORED: dict[Any, Any] = {np.dtype(np.float64): np.dtype(np.float32), np.dtype(np.bool_): np.dtype(np.uint8)}
-
-
-def make_resettable(config: EnvConfig) -> VectorEnv[Any, Any, Any]:
-    """The environments of `config`, of a sort whose columns can be reset one by one (`options={"reset_mask": …}`).
-
-    Gymnasium's own vector entry points cannot: these are stepped one after another instead.
-
-    Raises:
-        EnvError, RunError: they cannot be made, or only by an entry point that cannot do that.
-    """
-    envs = make_envs(config)
-    if _is_resettable(envs):
-        return envs
-    envs.close()
-    if config.vectorization == "vector_entry_point":
-        raise RunError(
-            f"env.vectorization is vector_entry_point, and {config.id} made so cannot reset one environment alone, "
-            "which Stable-Baselines3 needs; set it to sync"
-        )
-    return make_envs(replace(config, vectorization="sync"))
-
-
-def _is_resettable(envs: VectorEnv[Any, Any, Any]) -> bool:
-    layer: Any = envs
-    while layer is not None:
-        if isinstance(layer, SyncVectorEnv | AsyncVectorEnv | NumpyVectorEnv | AtariEnvs):
-            return True
-        layer = getattr(layer, "env", None)
-    return False
 
 
 class SB3Envs(VecEnv):
@@ -62,6 +30,7 @@ class SB3Envs(VecEnv):
 
     Raises:
         RunError: they have masks of legal actions, which SB3 cannot read.
+        EnvError: (reset, step) a reward or an observation is not finite.
     """
 
     def __init__(self, envs: VectorEnv[Any, Any, Any], actions: EngineActions, seed: int) -> None:
@@ -73,10 +42,11 @@ class SB3Envs(VecEnv):
 
     def reset(self) -> Any:
         obs, info = self._envs.reset(seed=self._seed)
-        if "action_mask" in info:
-            raise RunError("the environment has masks of legal actions, which engine: sb3 cannot read; use native")
+        refuse_masks(info, "sb3")
         self._returns[:], self._lengths[:] = 0.0, 0
-        return flat(obs)
+        seen = flat(obs)
+        refuse_not_finite(self._envs, self._returns, seen)
+        return seen
 
     def step_async(self, actions: NDArray[Any]) -> None:
         self._actions = actions
@@ -90,6 +60,8 @@ class SB3Envs(VecEnv):
         # Where a lost life ends the episode for learning, the game goes on: what is seen next is what was seen last.
         terminated = info.get("learning_terminated", terminated)
         done, seen = np.logical_or(terminated, truncated), flat(obs)
+        reward = np.asarray(info.get("learning_reward", reward), np.float32)
+        refuse_not_finite(self._envs, reward, seen)
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for i in np.flatnonzero(done):
             infos[i] = {
@@ -100,7 +72,8 @@ class SB3Envs(VecEnv):
             self._take_episodes(ended)
             first, _ = self._envs.reset(options={"reset_mask": ended})
             seen = _where(ended, flat(first), seen)
-        return seen, np.asarray(info.get("learning_reward", reward), np.float32), done, infos
+            refuse_not_finite(self._envs, reward, seen)
+        return seen, reward, done, infos
 
     def take_episodes(self) -> list[Episode]:
         """The episodes that ended since the last call, as the environment scored them."""
@@ -173,4 +146,4 @@ def _where(columns: NDArray[np.bool_], there: Any, elsewhere: Any) -> Any:
     return np.where(columns[:, None], there, elsewhere)
 
 
-__all__ = ["SB3Envs", "flat", "flat_space", "leaves", "make_resettable"]
+__all__ = ["SB3Envs", "flat", "flat_space", "leaves"]

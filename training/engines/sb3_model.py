@@ -27,10 +27,17 @@ from triathlon.networks.images import compute_pictures_in
 from triathlon.networks.mlp import MLP, MLPConfig
 from triathlon.training.config import Experiment
 from triathlon.training.engines.sb3_zip import ACTIVATIONS, PLAIN, SB3Zip, named_tensors
+from triathlon.training.engines.settings import without_counterpart
 from triathlon.training.errors import RunError
 
 NUM_OBSERVATIONS = 256
 TOLERANCE = 1e-6  # of values and log-probabilities, as a share of the largest of them where that is above 1
+
+# Of what SB3 as an engine has no counterpart for: what a zip says all the same, and what changes no result.
+SAID_OR_SILENT = (
+    *("agent.tau", "agent.compile", "agent.cuda_graphs", "agent.accumulate"),
+    *("agent.compress_replay", "agent.replay_device"),
+)
 
 
 @dataclass(frozen=True)
@@ -69,11 +76,11 @@ def make_sb3(experiment: Experiment, network: nn.Module, task: Task) -> BaseAlgo
     _check_spaces(task)
     names = [name for _, names in named_tensors(network) for name in names]  # raises where there is no such policy
     agent: Any = experiment.agent
-    known = {theirs: getattr(agent, ours) for theirs, ours in PLAIN[agent.kind].items()}
+    known = _settings(agent)
     backbone = network.backbone if isinstance(network, QNetwork) else network.actor
     sizes = [layer.out_features for layer in backbone.layers] if isinstance(backbone, MLP) else []
     make: Any
-    policy_kwargs: dict[str, Any] = {}
+    policy_kwargs: dict[str, Any] = {"optimizer_kwargs": {"eps": agent.adam_eps}}
     if isinstance(backbone, CNN):
         policy_kwargs["features_extractor_kwargs"] = {"features_dim": backbone.out_features}
     elif isinstance(backbone, MLP):
@@ -93,7 +100,6 @@ def make_sb3(experiment: Experiment, network: nn.Module, task: Task) -> BaseAlgo
         make, policy_kwargs["net_arch"] = PPO, {"pi": sizes, "vf": sizes}
         if isinstance(backbone, CNN) and network.critic is not None:
             policy_kwargs["share_features_extractor"] = False
-        known["n_steps"] = max(2, known["n_steps"])
     policy = "CnnPolicy" if any("cnn" in name for name in names) else "MlpPolicy"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # advice on training, which is not done
@@ -101,6 +107,24 @@ def make_sb3(experiment: Experiment, network: nn.Module, task: Task) -> BaseAlgo
     if isinstance(model, DQN):
         model.buffer_size = agent.buffer_size
     return model
+
+
+def _settings(agent: Any) -> dict[str, Any]:
+    """What SB3 goes on training with, in one environment; schedules are left out, which a zip holds as pickles only."""
+    known = {theirs: getattr(agent, ours) for theirs, ours in PLAIN[agent.kind].items()}
+    if agent.kind == "ppo":
+        more = {"clip_range": agent.clip_coef, "normalize_advantage": agent.normalize_advantage}
+        return known | more | {"n_steps": max(2, agent.num_steps), "batch_size": max(2, agent.batch_size)}
+    # A target that moves a little moves with every round of updates here, and every so many steps there.
+    moves = {} if agent.tau == 1.0 else {"target_update_interval": agent.train_period}
+    more = {"n_steps": agent.n_step, "train_freq": agent.train_period, "gradient_steps": agent.gradient_steps}
+    return known | more | moves | {"tau": agent.tau}
+
+
+def left_out(agent: Any) -> list[str]:
+    """The settings of a run that its zip says nothing of, because SB3 has none or holds them as pickles only."""
+    schedules = [f"agent.{name}" for name in ("anneal_learning_rate", "anneal_clip") if getattr(agent, name, False)]
+    return schedules + [name for name in without_counterpart(agent, "sb3") if name not in SAID_OR_SILENT]
 
 
 def _check_spaces(task: Task) -> None:
@@ -190,4 +214,4 @@ def _seen_by_sb3(obs: NDArray[Any], model: BaseAlgorithm) -> NDArray[Any]:
     return obs
 
 
-__all__ = ["Parity", "export", "fill_sb3", "make_sb3", "parity"]
+__all__ = ["Parity", "export", "fill_sb3", "left_out", "make_sb3", "parity"]

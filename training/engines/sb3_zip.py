@@ -21,7 +21,10 @@ from torch import Tensor, nn
 from triathlon.agents.actor_critic import ActorCritic
 from triathlon.agents.q_network import QNetwork
 from triathlon.networks.cnn import CNN, NATURE
+from triathlon.networks.heads import CategoricalQHead, ImplicitQuantileQHead, QHead, QuantileQHead
 from triathlon.networks.mlp import MLP
+from triathlon.networks.noisy import NoisyLinear
+from triathlon.training.engines.sb3_policy_text import activation, refuse_foreign_policy
 from triathlon.training.errors import RunError
 
 SERIALIZED = ":serialized:"  # the key under which SB3 keeps a pickle in its JSON
@@ -75,6 +78,7 @@ class SB3Zip:
             RunError: it is no PPO or DQN, or none of our networks is like it.
         """
         kind = self.kind
+        refuse_foreign_policy(self.path, self.data)
         agent: dict[str, Any] = {"kind": kind}
         for theirs, ours in PLAIN[kind].items():
             value = self.data.get(theirs)
@@ -89,12 +93,15 @@ class SB3Zip:
             agent["share_backbone"] = self._has_cnn and self._shares_cnn
         else:
             sizes = self._sizes("q_net.q_net")[:-1]
+        between = activation(self.path, self.data, {"ppo": "tanh", "dqn": "relu"}[kind], ACTIVATIONS)
         if not self._has_cnn:
-            backbone = {"kind": "mlp", "hidden_sizes": sizes, "activation": self._activation(kind)}
+            backbone = {"kind": "mlp", "hidden_sizes": sizes, "activation": between}
             return {"agent": agent, "backbone": backbone}
         if len(sizes) > (kind == "dqn"):
             raise RunError(f"{self.path} has layers of {sizes} units after its CNN, where our networks have none")
         if sizes:
+            if between != "relu":
+                raise RunError(f"{self.path} has {between} in the layer after its CNN, where our head has relu")
             agent["head"] = {"hidden_size": sizes[0]}
         channels, kernels, strides = map(list, NATURE)
         features = len(self.weights[f"{self._reader}.linear.0.weight"])
@@ -122,17 +129,6 @@ class SB3Zip:
             if (match := re.fullmatch(rf"{re.escape(prefix)}\.(\d+)\.weight", name))
         }
         return [found[i] for i in sorted(found)]
-
-    def _activation(self, kind: str) -> str:
-        """What stands between the layers: SB3 keeps a pickle of the class, and its name beside it in plain text."""
-        policy_kwargs = self.data.get("policy_kwargs")
-        named = policy_kwargs.get("activation_fn") if isinstance(policy_kwargs, dict) else None
-        if named is None:
-            return {"ppo": "tanh", "dqn": "relu"}[kind]
-        match = re.fullmatch(r"<class 'torch\.nn\.modules\.activation\.(\w+)'>", str(named))
-        if match is None or match[1] not in ACTIVATIONS:
-            raise RunError(f"{self.path}: its activation is {named}; ours are {', '.join(ACTIVATIONS.values())}")
-        return ACTIVATIONS[match[1]]
 
 
 def read_zip(path: Path) -> SB3Zip:
@@ -203,6 +199,7 @@ def named_tensors(network: nn.Module) -> Iterator[tuple[Tensor, tuple[str, ...]]
     if getattr(network, "norm", None) is not None:
         raise RunError("agent.normalize_obs is true, which SB3's networks do not do")
     if isinstance(network, QNetwork):
+        _refuse_other_head(network.head)
         layers = [part for part in network.head.advantage.modules() if isinstance(part, nn.Linear)]
         offset = yield from _backbone(network.backbone, ["q_net."], ["q_net.q_net"])
         yield from _linears(layers, ["q_net.q_net"], offset)
@@ -220,6 +217,16 @@ def named_tensors(network: nn.Module) -> Iterator[tuple[Tensor, tuple[str, ...]]
     if isinstance(log_std := getattr(head, "log_std", None), Tensor):
         yield log_std, ("log_std",)
     yield from _linear(network.value_head.linear, ["value_net"])
+
+
+def _refuse_other_head(head: QHead) -> None:
+    if type(head) is not QHead:
+        kind = {CategoricalQHead: "c51", QuantileQHead: "qr", ImplicitQuantileQHead: "iqn"}[type(head)]
+        raise RunError(f"agent.head.kind is {kind}, and SB3's own DQN learns expected values only")
+    if head.value is not None:
+        raise RunError("agent.head.dueling is true, and SB3's own DQN has one stream")
+    if any(isinstance(part, NoisyLinear) for part in head.modules()):
+        raise RunError("agent.head.noisy is true, and SB3's own DQN explores by epsilon only")
 
 
 def _backbone(backbone: nn.Module, readers: list[str], trunks: list[str]) -> Any:

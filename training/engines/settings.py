@@ -46,7 +46,7 @@ SB3_PPO: Table = {
     "gae_lambda": "gae_lambda",
     "clip_coef": "clip_range",
     "anneal_clip": "clip_range (a schedule)",
-    "clip_value_coef": "clip_range_vf",
+    "clip_value_coef": Missing("its clip_range_vf takes the clipped error alone, not the larger of the two"),
     "normalize_advantage": "normalize_advantage",
     "ent_coef": "ent_coef",
     "vf_coef": "vf_coef",
@@ -211,6 +211,16 @@ def check(experiment: Experiment) -> None:
         _refuse(experiment, "env.num_groups", experiment.env.num_groups, Missing("it steps all environments together"))
 
 
+def without_counterpart(agent: Any, engine: str) -> list[str]:
+    """The settings of an agent that were changed and that an engine has no counterpart for."""
+    table = AGENTS[engine][agent.kind]
+    return [
+        f"agent.{name}"
+        for name, value, unset in _changed(agent, type(agent)())
+        if value != unset and isinstance(counterpart_of(table, name), Missing)
+    ]
+
+
 def counterpart_of(table: Table, name: str) -> str | Missing:
     """The engine's name of `name`, which is a setting or one inside of a setting such as `head.kind`."""
     return table.get(name, Missing("nothing in it does the same"))
@@ -234,4 +244,4 @@ def _refuse(experiment: Experiment, name: str, value: Any, missing: Missing) -> 
     )
 
 
-__all__ = ["AGENTS", "NAMES", "OURS", "Missing", "Table", "check", "counterpart_of"]
+__all__ = ["AGENTS", "NAMES", "OURS", "Missing", "Table", "check", "counterpart_of", "without_counterpart"]

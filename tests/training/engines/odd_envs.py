@@ -1,4 +1,4 @@
-"""An environment of odd spaces, for engines that know fewer of them. Not an environment to learn in."""
+"""Environments of odd spaces, for engines that know fewer of them, and of faults. Not environments to learn in."""
 
 from __future__ import annotations
 
@@ -54,3 +54,26 @@ class OddEnv(gym.Env[Any, Any]):
             ended and not is_terminal,
             {},
         )
+
+
+class FaultyEnv(gym.Env[Any, Any]):
+    """Episodes of 10 steps; in step `after` of the whole life the reward or an observation is not finite, or huge."""
+
+    observation_space, action_space = spaces.Dict(a=spaces.Box(-1, 1, (2,), np.float32)), spaces.Discrete(3)
+
+    def __init__(self, fault: str, after: int = 50) -> None:
+        self.fault, self.after, self.num_steps = fault, after, 0
+
+    def _obs(self) -> dict[str, Any]:
+        is_wrong = self.fault == "observation" and self.num_steps == self.after
+        return {"a": np.array([0.5, np.inf if is_wrong else 0.25], np.float32)}
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return self._obs(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.num_steps += 1
+        wrong = {"reward": float("nan"), "huge": 3e38}.get(self.fault, 1.0)
+        reward = wrong if self.num_steps >= self.after else 1.0
+        return self._obs(), reward, False, self.num_steps % 10 == 0, {}

@@ -16,6 +16,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from triathlon.networks.errors import SettingError
 from triathlon.scripts.compare import _wait_for
 from triathlon.scripts.main import INTERRUPTED, main
 from triathlon.training import checkpoint
@@ -107,6 +108,57 @@ def test_wrong_comparisons_are_refused_before_anything_runs(
     with pytest.raises(RunError, match=sentence):
         compare(["cartpole_ppo", "--root", str(tmp_path / "runs"), *arguments])
     assert not (tmp_path / "runs").exists()
+
+
+ODD = "{{id: 'tests.training.engines.odd_envs:OddEnv', num_envs: 2, kwargs: {{action: {}}}}}"
+
+
+@pytest.mark.parametrize(
+    ("engine", "env", "agent", "sentence"),
+    [
+        ("sb3", "{id: CartPole-v1}", "{kind: ppo, batch_size: 1}", "agent.batch_size is 1, of which engine: sb3"),
+        ("sb3", "{id: CartPole-v1}", "{kind: dqn, train_period: 12}", "agent.train_period is 12 with env.num_envs 8"),
+        ("sb3", "{id: triathlon/ProbeMask-v0}", "{kind: ppo}", "masks of legal actions, which engine: sb3"),
+        ("rllib", "{id: triathlon/ProbeMask-v0}", "{kind: ppo}", "masks of legal actions, which engine: rllib"),
+        ("rllib", ODD.format("multi-binary"), "{kind: ppo}", "the actions are MultiBinary, for which RLlib's PPO"),
+        ("rllib", "{id: CartPole-v1}", "{kind: dqn, n_step: 2}", "agent.n_step is 2, but RLlib's DQN looks ahead"),
+        ("rllib", "{id: CartPole-v1}", "{kind: dqn, target_period: 5, tau: 0.5}", "agent.target_period"),
+    ],
+)
+def test_what_an_engine_refuses_later_is_refused_before_another_trains(
+    engine: str, env: str, agent: str, sentence: str, tmp_path: Path
+) -> None:
+    from triathlon.scripts.compare import main as compare
+
+    pytest.importorskip({"sb3": "stable_baselines3", "rllib": "ray"}[engine])
+    text = f"env: {env}\nagent: {agent}\ntotal_steps: 90000\ndevice: cpu\nroot: {tmp_path}/runs\n"
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises((RunError, SettingError), match=sentence):
+        compare([str(tmp_path / "mine.yaml"), "--engines", f"native,{engine}", "--out", str(tmp_path / "out.png")])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_memory_is_refused_before_another_engine_trains(tmp_path: Path) -> None:
+    from triathlon.scripts.compare import main as compare
+
+    pytest.importorskip("stable_baselines3")
+    command = ["cartpole_ppo", "--engines", "native,sb3", "--root", str(tmp_path / "runs")]
+    with pytest.raises(RunError, match=r"backbone\.kind is lstm, which has a memory"):
+        compare([*command, "--backbone.kind", "lstm"])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_asking_engines_loads_none_of_their_libraries(tmp_path: Path) -> None:
+    """A comparison stays in memory for as long as its runs take."""
+    code = (
+        "import sys; from triathlon.scripts.compare import _parser, plan; "
+        "plan(_parser().parse_args(['cartpole_ppo']), ['--agent.anneal-clip', 'false', '--root', sys.argv[1]]); "
+        "print(sorted({'ray', 'stable_baselines3'} & set(sys.modules)))"
+    )
+    pytest.importorskip("stable_baselines3")
+    pytest.importorskip("ray")
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
 def test_evaluations_that_only_training_alone_has_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from triathlon.training import checkpoint
 from triathlon.training.config import Experiment, from_mapping
 from triathlon.training.engines.actions import EngineActions
 from triathlon.training.engines.recorder import Recorder
-from triathlon.training.engines.rllib_envs import RLlibEnvs
+from triathlon.training.engines.rllib_envs import Hand, RLlibEnvs
 from triathlon.training.engines.rllib_modules import DQNModule, PPOModule
 from triathlon.training.errors import RunError
 from triathlon.training.restoring import load_policy
@@ -116,9 +117,38 @@ def test_a_dqn_module_is_our_q_network_and_its_target(tmp_path: Path) -> None:
     greedy = theirs.forward_inference({Columns.OBS: obs})[Columns.ACTIONS]
     assert torch.equal(greedy, output[QF_PREDS].argmax(-1))
     many = obs[:1].expand(2000, 2)
-    for t, share in ((0, 0.5), (50, 0.3), (1000, 0.1)):  # half of the random actions are the greedy one by chance
-        actions = theirs.forward_exploration({Columns.OBS: many}, t=t)[Columns.ACTIONS]
-        assert float((actions != greedy[0]).float().mean()) == pytest.approx(share, abs=0.05)
+    recorder = Recorder(experiment(agent=DQN), tmp_path / "played")
+    recorder.close()
+    actions = EngineActions(recorder.learner.policy, recorder.task.action_space)
+    envs = RLlibEnvs(make_envs(recorder.experiment.env), actions, 1)
+    Hand(envs)
+    for played, share in ((0, 0.5), (50, 0.3), (1000, 0.1)):  # half of the random actions are the greedy one by chance
+        envs.num_steps = played
+        chosen = theirs.forward_exploration({Columns.OBS: many}, t=0)[Columns.ACTIONS]
+        assert float((chosen != greedy[0]).float().mean()) == pytest.approx(share, abs=0.05)
+    envs.close()
+
+
+@pytest.mark.parametrize("period", [10, 1000])
+def test_epsilon_falls_with_each_step(period: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often RLlib sums its results up, which it does when it is logged."""
+    asked: list[tuple[int, float]] = []
+    plain = DQNModule._epsilon
+
+    def noted(module: DQNModule, num_steps: int) -> float:
+        asked.append((num_steps, plain(module, num_steps)))
+        return asked[-1][1]
+
+    monkeypatch.setattr(DQNModule, "_epsilon", noted)
+    agent = DQN | {"initial_epsilon": 0.9, "final_epsilon": 0.1, "exploration_fraction": 0.5}
+    agent |= {"learning_starts": 10_000}
+    settings = {"logging": {"period": period}, "evaluation": {"final_episodes": 0}, "total_steps": 2400}
+    assert train(experiment(agent=agent, **settings), tmp_path).num_steps <= 2440
+    assert asked[0] == (0, 0.9)
+    # 2 environments, of which one or both may begin a new episode, which is no step.
+    assert {after - before for (before, _), (after, _) in pairwise(asked)} <= {0, 1, 2}
+    for num_steps, epsilon in asked:
+        assert epsilon == pytest.approx(0.9 - 0.8 * min(1.0, num_steps / 1200))
 
 
 @pytest.mark.parametrize(

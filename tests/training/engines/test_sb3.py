@@ -20,8 +20,9 @@ from triathlon.training import checkpoint
 from triathlon.training.config import Experiment, from_mapping
 from triathlon.training.engines.actions import EngineActions
 from triathlon.training.engines.recorder import Recorder
+from triathlon.training.engines.resettable import make_resettable
 from triathlon.training.engines.sb3 import make_model
-from triathlon.training.engines.sb3_envs import SB3Envs, flat, make_resettable
+from triathlon.training.engines.sb3_envs import SB3Envs, flat
 from triathlon.training.engines.sb3_network import take_weights
 from triathlon.training.errors import RunError
 from triathlon.training.evaluate import policy_batch
@@ -61,6 +62,20 @@ def test_a_run_leaves_what_every_run_leaves(agent: dict[str, Any], tmp_path: Pat
     assert not torch.equal(policy.weights(), before.learner.policy.weights())
 
 
+@pytest.mark.parametrize("agent", [PPO, DQN], ids=["ppo", "dqn"])
+def test_the_same_seed_gives_the_same_numbers(agent: dict[str, Any], tmp_path: Path) -> None:
+    """To the bit, weights and episodes; another seed gives others."""
+    found = []
+    for name, seed in (("one", 3), ("two", 3), ("other", 4)):
+        started = experiment(agent=agent, seed=seed)
+        policy = load_policy(train(started, tmp_path / name).checkpoint, started)
+        rows = csv.DictReader((tmp_path / name / "monitor.csv").read_text().splitlines()[1:])
+        found.append((policy.weights(), [(row["r"], row["l"]) for row in rows]))
+    (one, played), (two, again), (other, elsewhere) = found
+    assert torch.equal(one, two) and played == again and len(played) > 3
+    assert not torch.equal(one, other) and played != elsewhere
+
+
 def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
     first = experiment(agent=DQN, total_steps=240)
     train(first, tmp_path)
@@ -74,6 +89,31 @@ def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
     kept = after["replay"]["rows"]["observations"][20:80]
     assert np.array_equal(kept, state["replay"]["rows"]["observations"][20:])
     assert after["counters"]["_n_updates"] == state["counters"]["_n_updates"] + 20
+
+
+def test_returns_of_several_steps_end_where_a_run_was_interrupted(tmp_path: Path) -> None:
+    """The reward is the number of the step in its episode, so that the row after the seam has 1."""
+    env = {"id": ODD, "num_envs": 1}
+    agent = DQN | {"n_step": 2, "gamma": 1.0, "learning_starts": 1000, "buffer_size": 1000, "train_period": 1}
+    first = experiment(env=env, agent=agent, total_steps=101)
+    train(first, tmp_path)
+    rows = checkpoint.load(tmp_path / "checkpoints" / "last.safetensors")["engine_state"]["replay"]["rows"]
+    assert not rows["dones"][100].any()  # the first run ended in the middle of an episode
+    train(replace(first, total_steps=110), tmp_path, resume=True)
+    state = checkpoint.load(tmp_path / "checkpoints" / "last.safetensors")["engine_state"]["replay"]
+    recorder = Recorder(first, tmp_path / "fresh")
+    envs = SB3Envs(make_resettable(first.env), EngineActions(recorder.learner.policy, recorder.task.action_space), 0)
+    replay: Any = make_model(recorder, envs).replay_buffer  # type: ignore[attr-defined]
+    replay.pos = state["pos"]
+    for name, values in state["rows"].items():
+        getattr(replay, name)[: len(values)] = values
+    envs.close()
+    recorder.close()
+    before, after = state["rows"]["rewards"][100, 0], state["rows"]["rewards"][101, 0]
+    assert before > 1.0 and after == 1.0  # the seam
+    sampled = replay._get_samples(np.array([100]))
+    assert float(sampled.rewards) == before and float(sampled.dones) == 0.0 and float(sampled.discounts) == 1.0
+    np.testing.assert_array_equal(sampled.next_observations[0], state["rows"]["next_observations"][100, 0])
 
 
 def test_a_replay_of_another_capacity_is_refused(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from triathlon.envs.make import make_envs
 from triathlon.training.config import Experiment, from_mapping
 from triathlon.training.engines.actions import EngineActions
 from triathlon.training.engines.recorder import Recorder
-from triathlon.training.engines.sb3_envs import SB3Envs, flat, flat_space, make_resettable
+from triathlon.training.engines.resettable import make_resettable
+from triathlon.training.engines.sb3_envs import SB3Envs, flat, flat_space
 from triathlon.training.errors import RunError
 
 

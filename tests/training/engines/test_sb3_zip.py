@@ -20,6 +20,8 @@ pytest.importorskip("stable_baselines3")
 
 from gymnasium import spaces
 from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
 from triathlon.scripts.main import main
@@ -136,7 +138,9 @@ def test_no_pickle_is_opened(tmp_path: Path, capsys: pytest.CaptureFixture[str])
             content = source.read(name)
             if name == "data":
                 data = json.loads(content)
-                data |= {key: {":type:": "bomb", ":serialized:": pickled} for key in (*data, "policy_class", "gamma")}
+                module = {"__module__": data["policy_class"]["__module__"]}
+                data |= {key: {":type:": "bomb", ":serialized:": pickled} for key in (*data, "gamma")}
+                data["policy_class"] |= module  # in plain text, as SB3 writes it beside the pickle
                 content = json.dumps(data).encode()
             target.writestr(name, content)
     found = read_zip(bomb)
@@ -181,6 +185,57 @@ def test_what_does_not_fit_is_said(tmp_path: Path, capsys: pytest.CaptureFixture
         read_zip(tmp_path / "model.zip").configuration()
     code = main(["export-sb3", str(tmp_path), str(tmp_path / "model.pt")])
     assert code == 2 and "should end in .zip" in capsys.readouterr().err
+
+
+class Halved(FlattenExtractor):
+    """The weights have the same names, and the network computes something else."""
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        return super().forward(observations) / 2
+
+
+class Other(ActorCriticPolicy):
+    """The same weights, and whatever a subclass makes of them."""
+
+
+TANH = {"activation_fn": nn.Tanh, "net_arch": [8]}
+
+
+@pytest.mark.parametrize(
+    ("make", "policy", "env", "kwargs", "sentence"),
+    [
+        (PPO, "MlpPolicy", "CartPole-v1", {"features_extractor_class": Halved}, "features_extractor_class .*Halved"),
+        (DQN, "MlpPolicy", "CartPole-v1", {"features_extractor_class": Halved}, "features_extractor_class .*Halved"),
+        (PPO, "CnnPolicy", Screen, {"normalize_images": False}, r"has normalize_images \(False\), with which"),
+        (DQN, "CnnPolicy", Screen, {"features_extractor_kwargs": {"normalized_image": True}}, "extractor_kwargs"),
+        (DQN, "CnnPolicy", Screen, TANH, "has tanh in the layer after its CNN"),
+        (PPO, Other, "CartPole-v1", {}, r"its policy_class is of tests\.training\.engines\.test_sb3_zip; Stable"),
+    ],
+    ids=["extractor", "dqn-extractor", "images", "extractor-kwargs", "cnn-tanh", "policy"],
+)
+def test_a_policy_that_computes_something_else_is_refused(
+    make: Any, policy: Any, env: Any, kwargs: dict[str, Any], sentence: str, tmp_path: Path
+) -> None:
+    """Its weights have the names and shapes of SB3's own, so that nothing else would show it."""
+    env = env if isinstance(env, str) else env()
+    sizes = {"buffer_size": 10} if make is DQN else {"n_steps": 8, "batch_size": 8}
+    make(policy, env, device="cpu", policy_kwargs=kwargs, **sizes).save(tmp_path / "model.zip")
+    with pytest.raises(RunError, match=sentence):
+        read_zip(tmp_path / "model.zip").configuration()
+
+
+def test_what_is_harmless_of_a_policy_comes_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kwargs = {"ortho_init": False, "normalize_images": True, "features_extractor_class": FlattenExtractor}
+    optimizer = {"optimizer_class": torch.optim.RMSprop, "optimizer_kwargs": {"alpha": 0.9}}
+    model = PPO("MlpPolicy", "CartPole-v1", device="cpu", policy_kwargs=kwargs | optimizer)
+    model.save(tmp_path / "model.zip")
+    imported(capsys, tmp_path / "model.zip", tmp_path, "CartPole-v1")
+
+
+def test_exploration_by_state_is_refused(tmp_path: Path) -> None:
+    PPO("MlpPolicy", "Pendulum-v1", device="cpu", use_sde=True).save(tmp_path / "model.zip")
+    with pytest.raises(RunError, match="use_sde is true"):
+        read_zip(tmp_path / "model.zip").configuration()
 
 
 def test_a_file_that_cannot_be_exported_leaves_what_was_there(
