@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from triathlon.envs.board.exact import policy_of
+from triathlon.envs.board.games import parameters_of
 from triathlon.envs.board.player import Player
 from triathlon.envs.board.players import make_player
 from triathlon.envs.board.solver_positions import SolverPositions
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
     import pyspiel
 
 ANCHOR = "random"
+
+# What is drawn by the seed, and by one of these, so that no two things draw the same numbers. Openings draw by the seed
+# alone, opponents by the seed and their place among the players, which is never 0.
+SEARCHES, AGENTS, RATINGS = 1, 2, 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -119,7 +124,8 @@ def _game(runs: Sequence[BoardRun]) -> pyspiel.Game:
     """The one game of all runs."""
     first = runs[0]
     for run in runs[1:]:
-        if str(run.game) != str(first.game):
+        # The text of a game names only the parameters that a run spelled out.
+        if _kind(run.game) != _kind(first.game):
             raise RunError(
                 f"runs of different games cannot meet: {first.folder.path} is of {first.game}, "
                 f"{run.folder.path} of {run.game}"
@@ -127,18 +133,24 @@ def _game(runs: Sequence[BoardRun]) -> pyspiel.Game:
     return first.game
 
 
+def _kind(game: pyspiel.Game) -> tuple[str, dict[str, Any]]:
+    """Which game it is, by its name and all of its parameters."""
+    return game.get_type().short_name, parameters_of(game)
+
+
 def _players(options: argparse.Namespace, runs: Sequence[BoardRun], game: pyspiel.Game) -> list[Player]:
     players: list[Player] = []
     searches = options.search or [0]
     if twice := sorted({n for n in searches if searches.count(n) > 1}):
         raise RunError(f"--search {twice[0]} is given more than once")
-    for name, run in zip(_names(runs), runs, strict=True):
+    for index, (name, run) in enumerate(zip(_names(runs), runs, strict=True)):
         name = f"{name}+symmetric" if options.symmetries else name
         agent = run.player(name, deterministic=not options.stochastic, symmetric=options.symmetries)
-        agent.policy.generator.manual_seed(options.seed)
+        seed = np.random.SeedSequence([options.seed, index, AGENTS]).generate_state(1)[0]
+        agent.policy.generator.manual_seed(int(seed))
         for num_simulations in searches:
-            config = search_config(num_simulations, options.search_kind)
-            rng = np.random.default_rng([options.seed, len(players)])
+            config = search_config(num_simulations, options.search_kind, run.experiment)
+            rng = np.random.default_rng([options.seed, len(players), SEARCHES])
             deterministic = not options.stochastic
             players.append(agent if config is None else SearchPlayer(agent, config, rng, deterministic=deterministic))
     for name in options.opponent:
@@ -207,7 +219,7 @@ def _report(table: Crosstable, found: dict[str, Any], out: Path, options: argpar
     if len(table.names) > 2:
         print(table)
     anchor = ANCHOR if ANCHOR in table.names else (options.opponent or table.names)[0]
-    ratings = table.ratings(np.random.default_rng(options.seed), anchor)
+    ratings = table.ratings(np.random.default_rng([options.seed, 0, RATINGS]), anchor)
     print(f"Elo, {anchor} = 0 (95 % interval):")
     for rating in sorted(ratings, key=lambda rating: -rating.elo):
         if rating.name != anchor:

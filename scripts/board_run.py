@@ -15,6 +15,7 @@ from triathlon.envs.board.planes import Planes
 from triathlon.envs.board.symmetries import symmetries_of
 from triathlon.training.board.agent_player import AgentPlayer
 from triathlon.training.board.search_rules import SearchConfig
+from triathlon.training.config import Experiment
 from triathlon.training.errors import RunError
 from triathlon.training.evaluate import Actor
 from triathlon.training.restoring import load_policy
@@ -32,6 +33,12 @@ class BoardRun:
     policy: Policy
     game: pyspiel.Game
     checkpoint: str
+    experiment: Experiment
+
+    @property
+    def knows_values(self) -> bool:
+        """Whether its values are in what the game pays."""
+        return not scales_values(self.experiment)
 
     def player(self, name: str, deterministic: bool, symmetric: bool = False) -> AgentPlayer:
         """The agent as a player without search; `symmetric`: it plays by the mean over its board's symmetries.
@@ -57,7 +64,12 @@ def open_board_run(run: str, checkpoint: str | None) -> BoardRun:
         raise RunError(f"{folder.path} is a run of {experiment.env.id}, which is no board game ({NAMESPACE}/…)")
     path = folder.checkpoint(checkpoint)
     game = load_game(experiment.env.id.removeprefix(f"{NAMESPACE}/"), experiment.env.board.parameters)
-    return BoardRun(folder, load_policy(path, experiment), game, path.stem)
+    return BoardRun(folder, load_policy(path, experiment), game, path.stem, experiment)
+
+
+def scales_values(experiment: Experiment) -> bool:
+    """Whether its agent learned values in another unit than what the game pays; what the unit is, no policy knows."""
+    return bool(getattr(experiment.agent, "normalize_reward", False))
 
 
 def add_symmetries_option(parser: argparse.ArgumentParser) -> None:
@@ -78,16 +90,21 @@ def add_search_options(parser: argparse.ArgumentParser, several: bool = False) -
     parser.add_argument("--search-kind", choices=["puct", "gumbel"], default="puct", help=text)
 
 
-def search_config(num_simulations: int, kind: str) -> SearchConfig | None:
-    """The search that the options name; None: the agent plays without one.
+def search_config(num_simulations: int, kind: str, experiment: Experiment) -> SearchConfig | None:
+    """The search that the options name for an agent of this experiment; None: it plays without one.
 
     Raises:
-        RunError: the number is below 0.
+        RunError: the number is below 0, or the agent's values are not in what the game pays.
     """
     if num_simulations < 0:
         raise RunError(f"--search is {num_simulations} but should be at least 0")
     if num_simulations == 0:
         return None
+    if scales_values(experiment):
+        raise RunError(
+            f"--search is {num_simulations}, and a search needs values in what the game pays, but this run's are "
+            "scaled (agent.normalize_reward); leave out --search"
+        )
     return SearchConfig(kind="gumbel" if kind == "gumbel" else "puct", simulations=num_simulations)
 
 
@@ -97,9 +114,10 @@ def looking_ahead(
     """The policy as `--search` and `--search-kind` want it to play in these environments.
 
     Raises:
-        RunError: the number is below 0, or there is a search and the environments are no board games.
+        RunError: the number is below 0, or there is a search, and the environments are no board games or the agent's
+            values are not in what the game pays.
     """
-    config = search_config(options.search, options.search_kind)
+    config = search_config(options.search, options.search_kind, open_run(options.run).experiment())
     if config is None:
         return policy
     from triathlon.training.board.search import SearchPolicy

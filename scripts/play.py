@@ -13,9 +13,15 @@ from numpy.typing import NDArray
 
 from triathlon.envs.board.planes import Planes
 from triathlon.envs.board.starts import Match
-from triathlon.scripts.board_run import add_search_options, add_symmetries_option, open_board_run, search_config
+from triathlon.scripts.board_run import (
+    BoardRun,
+    add_search_options,
+    add_symmetries_option,
+    open_board_run,
+    search_config,
+)
 from triathlon.scripts.main import guarded
-from triathlon.scripts.terminal import HELP, Console, HumanPlayer, Leave, TakeBack, board_text, move_name
+from triathlon.scripts.terminal import HELP, Console, HumanPlayer, Leave, TakeBack, board_text, hides, move_name
 from triathlon.training.atomic_write import write_text
 from triathlon.training.board.agent_player import AgentPlayer
 from triathlon.training.board.search import SearchPlayer
@@ -32,10 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.seed is not None and options.seed < 0:
         raise RunError(f"--seed is {options.seed} but should be at least 0")
-    config = search_config(options.search, options.search_kind)
     if options.transcript is not None and options.transcript.is_dir():
         raise RunError(f"--transcript is {options.transcript}, a folder, but should be a file")
     run = open_board_run(options.run, options.checkpoint)
+    config = search_config(options.search, options.search_kind, run.experiment)
     rng = np.random.default_rng(options.seed)
     agent = run.player("the agent", deterministic=not options.stochastic, symmetric=options.symmetries)
     agent.policy.generator.manual_seed(int(rng.integers(2**31)))
@@ -43,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if config is not None:
         player = SearchPlayer(agent, config, rng, agent.name, deterministic=not options.stochastic)
     console = Console()
-    table = _Table(run.game, player, console, rng, options.show_probabilities)
+    table = _Table(run, player, console, rng, options.show_probabilities)
     try:
         table.play(person_first=not options.second)
     except Leave:
@@ -78,19 +84,19 @@ class _Table:
 
     def __init__(
         self,
-        game: pyspiel.Game,
+        run: BoardRun,
         agent: AgentPlayer | SearchPlayer,
         console: Console,
         rng: np.random.Generator,
         show_probabilities: bool,
     ) -> None:
-        self._game, self._agent, self._console, self._rng = game, agent, console, rng
-        self._planes, self._shows = Planes(game), show_probabilities
+        self._run, self._agent, self._console, self._rng = run, agent, console, rng
+        self._planes, self._shows = Planes(run.game), show_probabilities
         self._person = HumanPlayer(console, self._thoughts)
 
     def play(self, person_first: bool) -> None:
         """To the end; raises Leave if the person does not want to."""
-        match = Match(self._game.new_initial_state())
+        match = Match(self._run.game.new_initial_state())
         match.settle(self._rng)
         seat = match.first if person_first else 1 - match.first
         self._console.say(HELP)
@@ -98,22 +104,24 @@ class _Table:
             if match.state.current_player() != seat:
                 self._agent_moves(match)
                 continue
-            self._console.say("\n" + board_text(match.state, self._planes))
+            self._console.say("\n" + board_text(match.state, self._planes, seat))
             if self._shows:
                 self._console.say(self._thoughts(match.state))
             try:
                 match.play(self._person.choose([match.state])[0], self._rng)
             except TakeBack:
                 match = self._taken_back(match, seat)
-        self._console.say("\n" + board_text(match.state, self._planes))
+        self._console.say("\n" + board_text(match.state, self._planes, seat))
         result = match.state.player_return(seat)
         self._console.say("You win." if result > 0 else "You lose." if result < 0 else "A draw.")
 
     def _agent_moves(self, match: Match) -> None:
-        if self._shows:
+        is_hidden = hides(match.state)  # what the person may know of the move stands in the next position
+        if self._shows and not is_hidden:
             self._console.say(self._thoughts(match.state))
         action = self._agent.choose([match.state])[0]
-        self._console.say(f"{self._agent.name.capitalize()} plays {move_name(match.state, action)}.")
+        plays = "moves" if is_hidden else f"plays {move_name(match.state, action)}"
+        self._console.say(f"{self._agent.name.capitalize()} {plays}.")
         match.play(action, self._rng)
 
     def _taken_back(self, match: Match, seat: int) -> Match:
@@ -123,19 +131,21 @@ class _Table:
         if not own:
             self._console.say("There is nothing to take back.")
             return match
-        earlier = Match(self._game.new_initial_state())
+        earlier = Match(self._run.game.new_initial_state())
         for move in history[: own[-1]]:
             earlier.apply(move.action)
         return earlier
 
     def _thoughts(self, state: pyspiel.State) -> str:
-        """The likeliest moves and the expected result for whoever is to move."""
+        """The likeliest moves, and the expected result for whoever is to move if the agent's values tell it."""
         if isinstance(self._agent, SearchPlayer):
             probs, values = self._agent.improved([state])
         else:
             probs, values = self._agent.assess([state])
         best = _likeliest(probs[0], state.legal_actions())
         moves = ", ".join(f"{move_name(state, action)} {probs[0, action]:.0%}" for action in best)
+        if not self._run.knows_values:
+            return f"The agent would play {moves}."
         expected = round(float(values[0]), 2) + 0.0  # no "-0.00"
         return f"The agent would play {moves}; it expects a result of {expected:+.2f} for the side to move."
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from triathlon.envs.board.games import is_perfect
 from triathlon.envs.board.planes import Planes
 
 if TYPE_CHECKING:
@@ -114,8 +115,13 @@ def move_name(state: pyspiel.State, action: int) -> str:
     return text.split()[-1] if kind == "go" else text  # "B c3": whose stone it is, is clear
 
 
-def board_text(state: pyspiel.State, planes: Planes) -> str:
-    """The position with the names of rows and columns; the first player has X or small letters."""
+def board_text(state: pyspiel.State, planes: Planes, seat: int) -> str:
+    """The position with the names of rows and columns; the first player has X or small letters.
+
+    Of a game that hides something it is what `seat` has seen and done, until the game is over.
+    """
+    if hides(state):
+        return str(state.information_state_string(seat)).rstrip("\n")
     kind = state.get_game().get_type().short_name
     if kind not in GRIDS or not planes.layout.glyphs:
         return str(state).rstrip("\n")
@@ -137,6 +143,11 @@ def board_text(state: pyspiel.State, planes: Planes) -> str:
     return "\n".join(lines)
 
 
+def hides(state: pyspiel.State) -> bool:
+    """Whether something here is not for all eyes."""
+    return not state.is_terminal() and not is_perfect(state.get_game().get_type())
+
+
 def _row(name: str, cells: Sequence[str], width: int) -> str:
     return f"{name:>3} " + " ".join(f"{cell:>{width}}" for cell in cells)
 
@@ -153,4 +164,4 @@ def _squeezed(text: str) -> str:
     return "".join(text.split())
 
 
-__all__ = ["HELP", "Console", "HumanPlayer", "Leave", "TakeBack", "board_text", "find_move", "move_name"]
+__all__ = ["HELP", "Console", "HumanPlayer", "Leave", "TakeBack", "board_text", "find_move", "hides", "move_name"]

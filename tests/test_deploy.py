@@ -28,6 +28,8 @@ from triathlon.training import checkpoint, config
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 SCRIPTS = sorted([*DEPLOY.glob("*.sh"), *DEPLOY.glob("*.sbatch")])
+# Of the environment that the tests run in, also where it is not active.
+PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 MANIFESTS = sorted(DEPLOY.glob("*.yaml"))
 TINY = """
 env: {id: CartPole-v1, num_envs: 2}
@@ -282,7 +284,7 @@ def ray_head(environment: dict[str, str]) -> Iterator[str]:
 
 
 @pytest.mark.cluster
-@pytest.mark.skipif(shutil.which("ray") is None, reason="the command of Ray is not on the PATH")
+@pytest.mark.skipif(shutil.which("ray", path=PATH) is None, reason="there is no command of Ray")
 @pytest.mark.parametrize("how", ["kill", "stop"])
 def test_a_ray_job_ended_halfway_and_submitted_again(here: Path, how: str) -> None:
     """The unchanged training command, with workers on the cluster: what was learned before the end is gone on with."""
@@ -290,7 +292,7 @@ def test_a_ray_job_ended_halfway_and_submitted_again(here: Path, how: str) -> No
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
         **{"HOME": str(here), "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"},
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": PATH,
     }
     folder = here / "runs" / "CartPole-v1" / "mine"
     last = folder / "checkpoints" / "last.safetensors"

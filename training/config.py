@@ -194,7 +194,15 @@ def read(config: str | Path) -> dict[str, Any]:
 
 def from_mapping(mapping: dict[str, Any], overrides: Sequence[str] = ()) -> Experiment:
     """The experiment of a nested mapping changed by command-line arguments; raises RunError as `load` does."""
-    return schema.build(Experiment, override(mapping, overrides), KINDS)
+    experiment: Experiment = schema.build(Experiment, override(mapping, overrides), KINDS)
+    # Not a check of `Experiment` itself: the doctor makes one without evaluations of any that is given to it.
+    if experiment.self_play is not None and experiment.evaluation.period is None:
+        try:
+            measures = ("ladder", "exploitability")
+            refuse_unread(experiment.self_play, measures, "evaluation.period is given", "self_play.")
+        except SettingError as error:
+            raise RunError(str(error)) from error
+    return experiment
 
 
 def find(config: str | Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from triathlon.agents.agent import Learner, Policy
 from triathlon.agents.registry import make_learner
-from triathlon.envs.make import make_envs
+from triathlon.envs.make import EnvConfig, make_envs
 from triathlon.training import checkpoint
 from triathlon.training.config import Experiment
 from triathlon.training.errors import RunError
@@ -101,10 +102,15 @@ def restore_learner(learner: Learner, state: dict[str, Any], path: Path) -> None
 def load_policy(path: Path, experiment: Experiment) -> Policy:
     """The policy of a checkpoint, ready to act on the experiment's device."""
     device = pick_device(experiment.device)
-    with closing(make_envs(experiment.env, 1)) as envs:
+    with closing(make_envs(_without_opponent(experiment.env), 1)) as envs:
         task = make_task(experiment, envs, device, np.random.SeedSequence(experiment.seed))
     learner = make_learner(experiment.agent, experiment.backbone, task)
     set_threads(experiment.num_threads, learner.policy, task)
     # Who only plays needs no experience, which may be most of the file and of the memory.
     restore_learner(learner, load_checkpoint(path, experiment, without=("learner.replay",)), path)
     return learner.policy
+
+
+def _without_opponent(env: EnvConfig) -> EnvConfig:
+    """The same spaces, for which nobody need be installed or started who was trained against."""
+    return env if env.board is None else replace(env, board=replace(env.board, opponent=None))

@@ -24,9 +24,13 @@ from triathlon.envs.errors import EnvError
 if TYPE_CHECKING:
     import pyspiel
 
+Position: TypeAlias = tuple[int, int, str]  # the ply, who is to move, and what open_spiel prints
 BoardPolicy: TypeAlias = "Callable[[Sequence[pyspiel.State]], NDArray[np.floating]]"
 
-REPETITION_RULES = ("checkers", "chess", "go")  # what ends these games depends on earlier positions
+# What ends these games, or is legal in them, depends on earlier positions. (xiangqi has no such rule in open_spiel.)
+REPETITION_RULES = (
+    *("antichess", "checkers", "chess", "crazyhouse", "cursor_go", "go", "lines_of_action", "oware", "shogi"),
+)
 
 BATCH = 4096  # states given to a policy at once
 
@@ -53,7 +57,8 @@ class GameGraph:
     """All positions of a small game and the moves between them; made once (seconds), then measured against many times.
 
     Raises:
-        EnvError: the game has chance, hidden information or more than `max_positions` positions, or is not zero-sum.
+        EnvError: the game has chance, hidden information or more than `max_positions` positions, is not zero-sum, or
+            what may follow a position depends on the moves before it.
     """
 
     states: list[pyspiel.State]  # N, by plies: a state stands for every history that leads to its position
@@ -109,24 +114,26 @@ class GameGraph:
         self.states, self._index = [root], {_position(root): 0}
         actions: list[list[int]] = [root.legal_actions()]
         levels, target, result = [0], list[int](), list[float]()
+        ends: dict[tuple[int, str], float] = {}  # the results of positions in which a game was over
         while levels[-1] < len(self.states):
             first, last = levels[-1], len(self.states)
             levels.append(last)
             for node in range(first, last):
                 for action in actions[node]:
                     child = self.states[node].child(action)
-                    over = child.is_terminal()
+                    over, position = child.is_terminal(), _position(child)
                     result.append(child.player_return(0) if over else 0.0)
-                    target.append(-1 if over else self._node(child, actions))
+                    target.append(-1 if over else self._node(child, position, actions))
+                    self._refuse_memory(position, result[-1] if over else None, ends)
         self._levels = levels
         self._player = np.array([state.current_player() for state in self.states], np.int8)
         self._action = np.concatenate([np.array(row, np.int32) for row in actions])
         self._first_edge = np.concatenate([[0], np.cumsum([len(row) for row in actions])])
         self._target, self._result = np.array(target, np.int64), np.array(result, np.float64)
 
-    def _node(self, state: pyspiel.State, actions: list[list[int]]) -> int:
+    def _node(self, state: pyspiel.State, position: Position, actions: list[list[int]]) -> int:
         """The node of a position, a new one if it was not met before."""
-        node = self._index.setdefault(_position(state), len(self.states))
+        node = self._index.setdefault(position, len(self.states))
         legal = state.legal_actions()
         if node == len(self.states):
             self.states.append(state)
@@ -136,6 +143,17 @@ class GameGraph:
         elif legal != actions[node]:
             raise EnvError(f"{self._game} cannot be solved by its positions: what is legal depends on the moves before")
         return node
+
+    def _refuse_memory(self, position: Position, result: float | None, ends: dict[tuple[int, str], float]) -> None:
+        """Raises EnvError where a position has this `result` (None: it goes on), and by other moves had another."""
+        ply, _, text = position
+        if result is None:
+            same = (ply, text) not in ends
+        else:
+            goes_on = any((ply, player, text) in self._index for player in (0, 1))
+            same = not goes_on and ends.setdefault((ply, text), result) == result
+        if not same:
+            raise EnvError(f"{self._game} cannot be solved by its positions: when it ends depends on the moves before")
 
     def _after(self, values: NDArray[np.float64], edges: slice) -> NDArray[np.float64]:
         """The value for the first player after each of these moves."""
@@ -272,7 +290,7 @@ def refuse_unsolvable(game: pyspiel.Game) -> None:
         raise EnvError(f"{game} cannot be solved by its positions: that needs a game with {' and '.join(missing)}")
 
 
-def _position(state: pyspiel.State) -> tuple[int, int, str]:
+def _position(state: pyspiel.State) -> Position:
     """What decides the rest of the game; the ply too, because some rules count moves."""
     return state.move_number(), state.current_player(), str(state)
 

@@ -104,6 +104,8 @@ def symmetries_of(
             f"{setting}: {NAMESPACE}/{name} has no symmetry that is known here; {remedy} "
             f"(games with some: {', '.join(SYMMETRIES)})"
         )
+    if len(shape) != 3:
+        raise EnvError(f"{setting}: symmetries are known of boards in a plane, and {game} is none; {remedy}")
     return SYMMETRIES[name](game, shape)
 
 

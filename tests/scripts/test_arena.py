@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pyspiel
 import pytest
 from PIL import Image
 
+from triathlon.scripts import arena
+from triathlon.scripts.board_run import open_board_run
 from triathlon.scripts.main import main
+from triathlon.training.board.agent_player import AgentPlayer
+from triathlon.training.board.search import SearchPlayer
 
 BOARD = """
-env: {{id: board/{game}, num_envs: 4}}
+env: {{id: board/{game}, num_envs: 4, board: {{{board}}}}}
 agent: {{kind: {agent}}}
 backbone: {{kind: mlp, hidden_sizes: [8]}}
 total_steps: 64
@@ -24,9 +29,12 @@ logging: {{tensorboard: false}}
 """
 
 
-def trained(root: Path, game: str, name: str, agent: str = "ppo, num_steps: 8, batch_size: 16") -> str:
+PPO = "ppo, num_steps: 8, batch_size: 16"
+
+
+def trained(root: Path, game: str, name: str, agent: str = PPO, board: str = "") -> str:
     """The folder of a run of a few steps."""
-    (root / "tiny.yaml").write_text(BOARD.format(game=game, name=name, root=root, agent=agent))
+    (root / "tiny.yaml").write_text(BOARD.format(game=game, name=name, root=root, agent=agent, board=board))
     assert main(["train", str(root / "tiny.yaml")]) == 0
     (folder,) = root.glob(f"*/{name}")
     return str(folder)
@@ -154,9 +162,9 @@ def test_refusals(ppo: str, four: str, tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_a_run_of_something_else_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "pole.yaml").write_text(
-        BOARD.replace("id: board/{game}", "id: CartPole-v1").format(
-            name="pole", root=tmp_path, agent="ppo, num_steps: 8, batch_size: 16"
-        )
+        BOARD.replace("id: board/{game}", "id: CartPole-v1")
+        .replace(", board: {{{board}}}", "")
+        .format(name="pole", root=tmp_path, agent=PPO)
     )
     assert main(["train", str(tmp_path / "pole.yaml")]) == 0
     assert "which is no board game" in refusal(capsys, str(tmp_path / "CartPole-v1" / "pole"), "--opponent", "random")
@@ -173,3 +181,46 @@ def test_evaluation_by_search(ppo: str, tmp_path: Path, capsys: pytest.CaptureFi
     film = tmp_path / "game.gif"
     assert main(["watch", ppo, "--search", "10", "--search-kind", "gumbel", "--out", str(film)]) == 0
     assert film.is_file()
+
+
+def test_a_search_needs_values_in_what_the_game_pays(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As training refuses `search_share`; without a search the agent plays."""
+    run = trained(root, "tic_tac_toe", "scaled", f"{PPO}, normalize_reward: true")
+    options = {"arena": ["--opponent", "random"], "play": [], "evaluate": [], "watch": ["--out", str(root / "a.gif")]}
+    for command, more in options.items():
+        assert main([command, run, "--search", "8", *more]) == 2
+        assert (
+            "--search is 8, and a search needs values in what the game pays, but this run's are scaled "
+            "(agent.normalize_reward); leave out --search"
+        ) in capsys.readouterr().err
+    assert main(["arena", run, "--opponent", "random", "--games", "2"]) == 0
+    assert main(["evaluate", run, "--episodes", "2"]) == 0
+
+
+def test_a_parameter_that_is_spelled_out_makes_no_other_game(
+    root: Path, four: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spelled = trained(root, "connect_four", "spelled", board="parameters: {rows: 6}")
+    assert main(["arena", four, spelled, "--games", "2"]) == 0
+    lower = trained(root, "connect_four", "lower", board="parameters: {rows: 5}")
+    capsys.readouterr()
+    assert refusal(capsys, four, lower).startswith("runs of different games cannot meet")
+
+
+def test_no_two_players_draw_the_same_numbers(ppo: str, dqn: str) -> None:
+    options = arena._parser().parse_args([ppo, dqn, "--opponent", "random", "--search", "0", "--search", "8"])
+    runs = [open_board_run(run, None) for run in options.run]
+    players = arena._players(options, runs, runs[0].game)
+    seeds = {player.policy.generator.initial_seed() for player in players if isinstance(player, AgentPlayer)}
+    assert len(seeds) == 2
+    draws = [player._rng.random() for player in players if isinstance(player, SearchPlayer)]
+    assert len({*draws, np.random.default_rng(options.seed).random()}) == 3  # the last: what openings are drawn from
+
+
+def test_whom_a_run_was_trained_against_is_not_needed_to_play(root: Path, tmp_path: Path) -> None:
+    run = trained(root, "tic_tac_toe", "taught", board="opponent: greedy")
+    config = Path(run) / "config.yaml"
+    config.write_text(config.read_text().replace("opponent: greedy", "opponent: gtp:/no/such/engine"))
+    assert "gtp:/no/such/engine" in config.read_text()
+    assert main(["arena", run, "--opponent", "random", "--games", "2"]) == 0
+    assert main(["evaluate", run, "--episodes", "2"]) == 0

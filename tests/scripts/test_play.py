@@ -14,7 +14,7 @@ from triathlon.scripts.terminal import board_text, find_move, move_name
 
 CONFIG = """
 env: {{id: board/{game}, num_envs: 4}}
-agent: {{kind: ppo, num_steps: 8, batch_size: 16}}
+agent: {{kind: ppo, num_steps: 8, batch_size: 16, normalize_reward: {scaled}}}
 backbone: {{kind: mlp, hidden_sizes: [8]}}
 total_steps: 32
 num_threads: 1
@@ -29,8 +29,9 @@ logging: {{tensorboard: false}}
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Runs of a few steps, by game."""
     root, found = tmp_path_factory.mktemp("runs"), {}
-    for game in ("tic_tac_toe", "backgammon"):
-        (root / "tiny.yaml").write_text(CONFIG.format(game=game, root=root))
+    for game in ("tic_tac_toe", "backgammon", "kuhn_poker", "phantom_ttt"):
+        scaled = str(game == "backgammon").lower()
+        (root / "tiny.yaml").write_text(CONFIG.format(game=game, root=root, scaled=scaled))
         assert main(["train", str(root / "tiny.yaml")]) == 0
         found[game] = str(root / f"board-{game}" / "mine")
     return found
@@ -95,6 +96,31 @@ def test_dice_stay_when_a_move_is_taken_back(runs: dict[str, str], play: Typist)
     assert "The agent plays" in said
 
 
+def test_values_in_another_unit_are_not_told(runs: dict[str, str], play: Typist) -> None:
+    said = play("? quit", runs["backgammon"])
+    assert "The agent would play" in said and "it expects" not in said
+
+
+def test_a_card_is_shown_at_the_end(runs: dict[str, str], play: Typist) -> None:
+    """Kuhn poker: what is shown is one's own card (0 to 2) and then what both did, p or b; at the end both cards."""
+    for seed in "012345":
+        dealt = play("quit", runs["kuhn_poker"], "--seed", seed).splitlines()
+        assert dealt[2] in ("0", "1", "2")
+        said = play("Pass Pass", runs["kuhn_poker"], "--seed", seed, "--show-probabilities")
+        *before, end, _ = said.splitlines()
+        assert dealt[2] in before and not any(len(line.split()) == 2 and line[0] in "012" for line in before)
+        own, other = end.split()[:2]
+        assert own == dealt[2] and other in "012"
+        assert "The agent moves." in said and "The agent plays" not in said
+
+
+def test_a_hidden_stone_stays_hidden(runs: dict[str, str], play: Typist) -> None:
+    said = play("quit", runs["phantom_ttt"], "--second", "--show-probabilities")
+    before, after = said.split("The agent moves.")
+    assert "would play" not in before  # what the agent thinks of its own move tells where it goes
+    assert after.splitlines()[2:5] == ["...", "...", "..."]
+
+
 @pytest.mark.parametrize(
     ("game", "moves", "typed", "action"),
     [
@@ -156,7 +182,7 @@ def test_boards() -> None:
         state = loaded.new_initial_state()
         for action in actions:
             state.apply_action(action)
-        return board_text(state, Planes(loaded))
+        return board_text(state, Planes(loaded), seat=0)
 
     assert shown("tic_tac_toe", 1, 8).splitlines() == ["    a b c", "  1 . X .", "  2 . . .", "  3 . . O"]
     assert shown("connect_four", 3, 3, 0).splitlines()[-2:] == ["    . . . O . . .", "    X . . X . . ."]

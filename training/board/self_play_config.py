@@ -10,14 +10,18 @@ from annotated_types import Ge, Gt, Le
 from triathlon.envs.board.config import BoardConfig
 from triathlon.envs.errors import EnvError
 from triathlon.envs.make import EnvConfig
-from triathlon.networks.errors import refuse_unread
+from triathlon.networks.errors import SettingError, refuse_unread
 
 Fraction = Annotated[float, Ge(0), Le(1)]
 
 
 @dataclass(frozen=True)
 class SelfPlayConfig:
-    """Opponents of a board game's training, and those it is measured against."""
+    """Opponents of a board game's training, and those it is measured against.
+
+    Raises:
+        SettingError: a setting that nothing reads beside the others, or a player who is twice on the ladder.
+    """
 
     pool_share: Annotated[Fraction, "share of games against earlier selves and bots instead of itself"] = 0.0
     snapshot_period: Annotated[int, Gt(0), "environment steps between two earlier selves that are kept"] = 100_000
@@ -50,6 +54,8 @@ class SelfPlayConfig:
             refuse_unread(self, search, "self_play.search_share is above 0", place="")
         if not self.ladder:
             refuse_unread(self, ("ladder_games",), "self_play.ladder names players", place="")
+        if twice := sorted({name for name in self.ladder if self.ladder.count(name) > 1}):
+            raise SettingError(f"ladder names {twice[0]!r} more than once; each player stands on it once")
 
 
 def judged(env: EnvConfig, config: SelfPlayConfig | None) -> EnvConfig:

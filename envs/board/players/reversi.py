@@ -24,8 +24,10 @@ SQUARES = ((120, -20, 20, 5), (-20, -40, -5, -5), (20, -5, 15, 3), (5, -5, 3, 3)
 class ReversiPlayer:
     """rust-reversi's alpha-beta search to `depth` plies after its move. It draws nothing: give it random openings.
 
-    Counting discs, as in the library's own example, is weak: at depth 3 it scores 83 % against random play and 13 %
-    against the same depth counting squares.
+    Counting discs, as in the library's own example, is weak: at depth 3 it scores 87.5 % against random play (95 %
+    interval 82 to 91) and 11.0 % (7 to 16) against the same depth counting squares. Each by
+    `play_match(rust-reversi:3, the other, othello, 200, np.random.default_rng(0), "random", 4)`, players drawing by
+    `default_rng(1)` and `default_rng(2)`.
 
     Raises:
         EnvError: the game is not othello, or rust-reversi is not installed.

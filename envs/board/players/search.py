@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -107,7 +108,7 @@ class PerfectPlayer:
 
     def __init__(self, game: pyspiel.Game, rng: np.random.Generator, name: str = "perfect") -> None:
         self.name = name
-        self._graph = GameGraph(game)
+        self._graph = _solved(str(game))
         self._rng = rng
 
     def choose(self, states: Sequence[pyspiel.State]) -> list[int]:
@@ -115,6 +116,12 @@ class PerfectPlayer:
 
     def close(self) -> None:
         pass
+
+
+@lru_cache(maxsize=1)
+def _solved(game: str) -> GameGraph:
+    """The solution of a game by its text; the last one is kept, for players that are made again for the same game."""
+    return GameGraph(spiel().load_game(game))
 
 
 __all__ = ["MctsPlayer", "MinimaxPlayer", "PerfectPlayer"]

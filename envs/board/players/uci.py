@@ -16,9 +16,14 @@ from triathlon.envs.errors import EnvError
 if TYPE_CHECKING:
     import pyspiel
 
+NUM_REMEMBERED = 1_024  # more than the games that are played side by side
+
 
 class UciPlayer(EnginePlayer):
     """A UCI engine that thinks `move_time` seconds a move.
+
+    It is told when a game begins, and forgets then what it found in others: games that are played one after the other
+    do not hang on each other. Those that it plays side by side share its memory.
 
     It has failed when it takes `timeout` seconds longer than that, or `start_timeout` to start.
 
@@ -42,6 +47,7 @@ class UciPlayer(EnginePlayer):
         self._timeout = timeout
         self._start_timeout = start_timeout
         self._options = dict(options or {})
+        self._under_way: dict[tuple[str, ...], None] = {}  # the last positions that it left to the other side
         parameters = parameters_of(game)
         if self._game == "breakthrough":
             self._options["UCI_Variant"] = "breakthrough"
@@ -65,6 +71,9 @@ class UciPlayer(EnginePlayer):
             if offered[option].startswith("combo") and value not in offered[option].split():
                 raise EnvError(f"{self.name} cannot play {self._game}: its {option} does not offer {value!r}")
             engine.send(f"setoption name {option} value {value}")
+        self._begin_game(engine, deadline)
+
+    def _begin_game(self, engine: EngineProcess, deadline: float) -> None:
         engine.send("ucinewgame")
         engine.send("isready")
         while engine.read(deadline, "isready").strip() != "readyok":
@@ -72,6 +81,10 @@ class UciPlayer(EnginePlayer):
 
     def _ask(self, engine: EngineProcess, state: pyspiel.State) -> int:
         start, moves, actions = (chess_moves if self._game == "chess" else breakthrough_moves)(state)
+        if (start, *moves[:-1]) not in self._under_way:
+            # Once a game, not at each change between games that are played side by side: the engine would start from
+            # nothing at every move.
+            self._begin_game(engine, time.monotonic() + self._timeout)
         engine.send(f"position {start}" + (f" moves {' '.join(moves)}" if moves else ""))
         question = f"go movetime {round(1_000 * self._move_time)}"
         engine.send(question)
@@ -81,6 +94,9 @@ class UciPlayer(EnginePlayer):
         answer = words[1] if len(words) > 1 else ""
         if answer not in actions:
             raise EngineFailure(f"answered {answer!r}, which is no legal move")
+        self._under_way[start, *moves, answer] = None
+        if len(self._under_way) > NUM_REMEMBERED:
+            del self._under_way[next(iter(self._under_way))]
         return actions[answer]
 
 

@@ -202,6 +202,19 @@ def test_whole_games_over_uci(tmp_path: Path, players: list[EnginePlayer]) -> No
     assert result.errors == [] and len(result.games) == 2 and result.mean_plies > 20
 
 
+def test_an_engine_is_told_that_a_game_begins(tmp_path: Path, players: list[EnginePlayer]) -> None:
+    """Once a game, also where games are played side by side, and whichever side it has."""
+    heard = tmp_path / "heard"
+    note = f"    open({str(heard)!r}, 'a').write('.' if line == 'ucinewgame\\n' else '')\n"
+    source = UCI_ENGINE.replace("    words = line.split()\n", "    words = line.split()\n" + note)
+    players.append(UciPlayer(CHESS, script(tmp_path, source, "none", 10_000), "test-uci", 0.001))
+    assert heard.read_text() == "."  # at its start
+    opponent, rng = random_player(CHESS), np.random.default_rng(0)
+    for num_games, num_tables, total in ((2, 1, 3), (6, 6, 9)):
+        play_match(players[0], opponent, CHESS, num_games, rng, "random", 3, num_tables=num_tables)
+        assert len(heard.read_text()) == total
+
+
 def test_whole_games_over_gtp(tmp_path: Path, players: list[EnginePlayer]) -> None:
     players.append(gtp(tmp_path))
     result = play_match(players[0], random_player(GO), GO, 4, np.random.default_rng(0))

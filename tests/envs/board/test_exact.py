@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from triathlon.envs import EnvError
+from triathlon.envs.board import exact
 from triathlon.envs.board.exact import BoardPolicy, GameGraph, nash_conv, policy_of, uniform_policy
 from triathlon.envs.board.players import make_player
 from triathlon.envs.board.solver_positions import SolverPositions
@@ -149,13 +150,44 @@ def test_the_equilibrium_of_kuhn_poker() -> None:
         ("backgammon", "needs a game with no chance"),
         ("kuhn_poker", "needs a game with no chance and nothing hidden"),
         ("connect_four", "too large to be solved: more than 1,000 positions"),
-        ("go(board_size=2)", "needs a game with no rule on repeated positions"),
+        *(
+            (game, "needs a game with no rule on repeated positions")
+            for game in ("go(board_size=2)", "oware(num_houses_per_player=2,num_seeds_per_house=1)", "antichess")
+        ),
+        *(
+            (game, "needs a game with no rule on repeated positions")
+            for game in ("cursor_go(board_size=2)", "crazyhouse", "shogi", "lines_of_action", "chess", "checkers")
+        ),
         ("chinese_checkers", "what is legal depends on the moves before"),
     ],
 )
 def test_games_that_cannot_be_solved_are_refused(game: str, sentence: str) -> None:
     with pytest.raises(EnvError, match=sentence):
         GameGraph(load(game), max_positions=1_000)
+
+
+def test_an_end_that_depends_on_the_moves_before_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a game whose rule nobody wrote down: two passes end a game of go, and the board looks the same."""
+    monkeypatch.setattr(exact, "REPETITION_RULES", ())
+    with pytest.raises(EnvError, match="when it ends depends on the moves before"):
+        GameGraph(load("go(board_size=2)"))
+
+
+@pytest.mark.parametrize(
+    ("game", "start", "to_and_fro", "ends"),
+    [
+        ("lines_of_action", ["c1-c3"], ["a2-c4", "e1-b4", "c4-a2", "b4-e1"], True),
+        ("xiangqi", [], ["R(9,0)-(8,0)", "r(0,0)-(1,0)", "R(8,0)-(9,0)", "r(1,0)-(0,0)"], False),
+    ],
+)
+def test_which_games_end_when_a_position_comes_again(
+    game: str, start: list[str], to_and_fro: list[str], ends: bool
+) -> None:
+    """Those that do are listed in `REPETITION_RULES`; xiangqi goes on."""
+    state = load(game).new_initial_state()
+    for text in start + to_and_fro * (1 if ends else 20):
+        state.apply_action(state.string_to_action(text))
+    assert state.is_terminal() == ends == (game in exact.REPETITION_RULES)
 
 
 def test_policies_of_the_wrong_kind_are_refused() -> None:

@@ -156,3 +156,8 @@ def test_agents_are_judged_on_the_board_as_it_is() -> None:
 def test_a_game_without_known_symmetries_says_so() -> None:
     with pytest.raises(EnvError, match=r"env\.board\.symmetries: board/chess has no symmetry .* set it to false"):
         BoardEnvs("chess", 1, BoardConfig(symmetries=True))
+
+
+def test_a_board_in_space_says_so() -> None:
+    with pytest.raises(EnvError, match=r"env\.board\.symmetries: .*boards in a plane, and gomoku.* set it to false"):
+        BoardEnvs("gomoku", 1, BoardConfig({"dims": 3, "size": 4}, symmetries=True))

@@ -129,6 +129,13 @@ def test_pure_self_play_goes_on_to_the_bit(agent: Any, tmp_path: Path) -> None:
     assert all(torch.as_tensor(one[name]).equal(torch.as_tensor(other[name])) for name in one)
 
 
+def test_a_run_goes_on_with_other_symmetries(tmp_path: Path) -> None:
+    """New games begin then."""
+    train(experiment(total_steps=100), tmp_path)
+    board = {"id": "board/tic_tac_toe", "num_envs": 4, "board": {"symmetries": True}}
+    assert train(experiment(env=board, total_steps=200), tmp_path, resume=True).num_steps >= 200
+
+
 def test_a_memory_plays_itself_and_is_evaluated(tmp_path: Path) -> None:
     evaluation = QUIET | {"period": 100, "num_episodes": 2}
     train(experiment(backbone=LSTM, evaluation=evaluation), tmp_path)
@@ -188,6 +195,10 @@ def test_evaluations_are_against_the_judge() -> None:
         ),
         ({"self_play": {"ladder_games": 40}}, r"self_play: ladder_games is 40, but nothing reads it unless"),
         (
+            {"self_play": {"ladder": ["mcts:5", "random", "mcts:5"]}},
+            r"self_play: ladder names 'mcts:5' more than once; each player stands on it once",
+        ),
+        (
             {"env": {"id": "board/tic_tac_toe", "num_envs": 4, "board": {"opening_plies": 3}}},
             r"opening_plies is 3, but nothing reads it unless random_openings is above 0",
         ),
@@ -201,3 +212,10 @@ def test_wrong_settings_are_explained(settings: dict[str, Any], sentence: str, t
     evaluation = QUIET | {"period": 10, "num_episodes": 2}
     with pytest.raises((RunError, EnvError), match=sentence):
         train(experiment(**(settings | {"evaluation": evaluation})), tmp_path / "run")
+
+
+@pytest.mark.parametrize(("setting", "value"), [("ladder", ["random"]), ("exploitability", True)])
+def test_what_is_measured_at_evaluations_needs_some(setting: str, value: Any) -> None:
+    experiment(self_play={setting: value}, evaluation=QUIET | {"period": 100})
+    with pytest.raises(RunError, match=rf"self_play\.{setting} is .*, but nothing reads it unless evaluation\.period"):
+        experiment(self_play={setting: value})

@@ -67,6 +67,22 @@ def test_all_measurements_begin_from_the_same_openings() -> None:
     assert openings[0] == openings[1] == openings[2]
 
 
+def test_a_measurement_hangs_on_none_before_it() -> None:
+    """So that a run that was stopped, and measures for the first time, finds what it would have found."""
+    run = experiment()
+    envs = make_envs(run.env)
+    policy = policy_for(run, envs)
+    config = SelfPlayConfig(ladder=("greedy", "mcts:3"), ladder_games=20)
+    found = []
+    for num_before in (0, 1, 3):
+        strength = Strength(config, board_of(envs), seed=0)
+        for _ in range(num_before):
+            strength.measure(policy)
+        found.append(strength.measure(policy))
+        strength.close()
+    assert found[0] == found[1] == found[2]
+
+
 def test_forfeits_are_counted_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two games against the agent and two against random, none of which the engine can play."""
     (tmp_path / "engine.py").write_text(CRASHES)
