@@ -116,7 +116,7 @@ class Recorder:
                 raise
             self._take_weights()
             raise EnvError(f"{error}; what was learned is in {self._save('last')}") from error
-        except ValueError:  # so do PyTorch's distributions end whose parameters are no numbers any more
+        except (ValueError, RuntimeError):  # so do distributions end whose parameters are no numbers any more
             self._take_weights()
             refuse_weights_not_finite(self.learner.policy, self.num_steps)
             raise
