@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pyspiel
 
 from triathlon.envs.board import BoardEnvs
 
@@ -40,3 +42,12 @@ def play_randomly(envs: Any, num_steps: int, seed: int = 0, mask: Any = None) ->
 def same(one: list[tuple[Any, ...]], other: list[tuple[Any, ...]]) -> bool:
     pairs = zip(one, other, strict=True)
     return all(np.array_equal(a, b) for step, again in pairs for a, b in zip(step, again, strict=True))
+
+
+def random_positions(game: pyspiel.Game, num_games: int, seed: int) -> Iterator[pyspiel.State]:
+    rng = np.random.default_rng(seed)
+    for _ in range(num_games):
+        state = game.new_initial_state()
+        while not state.is_terminal():
+            yield state
+            state.apply_action(int(rng.choice(state.legal_actions())))
